@@ -1,0 +1,71 @@
+"""What a route asks for by type: the services of this request, the caller, a page."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from app.context import Context
+from app.db.engine import UnitOfWork
+from app.errors import Forbidden, Unauthorized
+from app.factory import Services
+from app.identity.caller import Caller
+from app.identity.policy import Permission, is_allowed
+from app.logs import bind
+
+_bearer = HTTPBearer(auto_error=False, description="An API key of a team")
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+def _services(request: Request) -> Services:
+    """Services over the request's unit of work, which `app.api.edge` commits and closes."""
+    work: UnitOfWork = request.state.work
+    return Services(request.app.state.context, work)
+
+
+ContextDep = Annotated[Context, Depends(_context)]
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+def _caller(
+    request: Request,
+    services: ServicesDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Caller:
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is not None:
+        return caller
+    if credentials is None:
+        raise Unauthorized(
+            "You didn't provide an API key. Send it in the header 'Authorization: Bearer YOUR_KEY'.",
+            code="invalid_api_key",
+        )
+    caller = services.identity.authenticate(credentials.credentials)
+    request.state.caller = caller
+    bind(team_id=caller.team_id)
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+def allow(permission: Permission) -> Callable[[Caller], Caller]:
+    """A dependency that lets the caller pass only with this right. Every route has exactly one."""
+
+    def check(caller: CallerDep) -> Caller:
+        if not is_allowed(caller.role, permission):
+            raise Forbidden(
+                f"Your API key has the role '{caller.role}', which does not include '{permission}'. "
+                "Ask an admin of your team for a key of a stronger role.",
+                code="insufficient_permissions",
+            )
+        return caller
+
+    check.permission = permission  # type: ignore[attr-defined]  # read by the test that walks all routes
+    return check

@@ -1,0 +1,45 @@
+"""Errors of a worker, named by who must act on them.
+
+Usage      the user's input is at fault: the job fails with this code and message
+Transient  the surroundings failed: the job goes back to the queue, attempts are counted
+Fatal      we are at fault: the job fails and an operator should look
+"""
+
+from typing import Literal
+
+from app.contracts.base import Contract
+
+
+class WorkerError(Contract):
+    """What went wrong in an engine run, in words that may be shown to the user."""
+
+    kind: Literal["usage", "transient", "fatal"]
+    code: str
+    message: str
+    param: str | None = None
+
+
+class WorkerFailure(Exception):
+    """Raised inside a worker to end a run with a `WorkerError`."""
+
+    def __init__(self, error: WorkerError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+    def __reduce__(self) -> tuple[type["WorkerFailure"], tuple[WorkerError]]:
+        return (type(self), (self.error,))
+
+
+def usage(code: str, message: str, *, param: str | None = None) -> WorkerFailure:
+    """The user must act: bad data, bad setting, something that cannot fit."""
+    return WorkerFailure(WorkerError(kind="usage", code=code, message=message, param=param))
+
+
+def transient(code: str, message: str) -> WorkerFailure:
+    """Nobody must act: try again elsewhere or later."""
+    return WorkerFailure(WorkerError(kind="transient", code=code, message=message))
+
+
+def fatal(code: str, message: str) -> WorkerFailure:
+    """We must act: a bug or a broken installation."""
+    return WorkerFailure(WorkerError(kind="fatal", code=code, message=message))

@@ -1,0 +1,147 @@
+"""What an engine is asked to do. Specs are frozen, versioned and stored with the job."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from app.contracts.base import Contract
+
+Recipe = Literal["chat"]
+
+
+class BaseRef(Contract):
+    """A base model as the registry knows it, with the local folder this worker reads it from."""
+
+    id: str
+    path: str
+    weights_sha256: str = Field(description="SHA-256 over the sorted (file name, file SHA-256) pairs")
+    context_length: int = Field(gt=0, description="tokens")
+
+
+class AdapterRef(Contract):
+    """An adapter in PEFT's format in a local folder."""
+
+    id: str
+    path: str
+    sha256: str = Field(description="SHA-256 of adapter_model.safetensors")
+
+
+class LoraSpec(Contract):
+    """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685) of all linear layers."""
+
+    rank: int = Field(default=16, ge=1, le=512)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+class OptimizerSpec(Contract):
+    """AdamW over the adapter's fp32 weights, linear warm-up and decay to zero."""
+
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    max_grad_norm: float = Field(default=1.0, gt=0)
+
+
+class TrainSpec(Contract):
+    """One training run on one base. Paths are local to the worker that runs it."""
+
+    kind: Literal["train"] = "train"
+    version: Literal[1] = 1
+    run_id: str
+    base: BaseRef
+    recipe: Recipe = "chat"
+    train_rows: str = Field(description="path of the canonical rows (JSON lines of ChatRow)")
+    train_rows_sha256: str
+    valid_rows: str | None = None
+    output_dir: str = Field(description="folder for checkpoints/, created if absent; kept between attempts")
+    resume_from: str | None = Field(default=None, description="checkpoint folder to continue from")
+    initial_adapter: AdapterRef | None = Field(default=None, description="continue from this adapter's weights")
+    lora: LoraSpec = LoraSpec()
+    optimizer: OptimizerSpec
+    batch_size: int = Field(ge=1, le=256, description="rows per optimizer step")
+    n_epochs: int = Field(ge=1, le=50)
+    seed: int = Field(ge=0, le=2**31 - 1)
+    max_length: int = Field(gt=0, description="tokens a row may have; longer rows lose the left of their prompt or are dropped")
+    token_budget: int | None = Field(default=None, gt=0, description="tokens per micro-batch; None lets the engine choose")
+    valid_every_steps: int | None = Field(default=None, ge=1)
+    valid_rows_per_check: int = Field(default=32, ge=1)
+    resume_checkpoint_seconds: float = Field(default=20.0, ge=0, description="least time between resume checkpoints; 0 = after every step")
+    deadline_seconds: float | None = None
+
+
+class EvalSpec(Contract):
+    """Base beside tuned on held-out rows."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    version: Literal[1] = 1
+    run_id: str
+    base: BaseRef
+    adapter: AdapterRef
+    recipe: Recipe = "chat"
+    rows: str = Field(description="path of the canonical held-out rows")
+    labels: tuple[str, ...] | None = Field(default=None, description="the distinct answers, where the task is classification")
+    max_length: int = Field(gt=0)
+    token_budget: int | None = Field(default=None, gt=0)
+    latency_rows: int = Field(default=16, ge=1)
+    latency_new_tokens: int = Field(default=16, ge=2)
+    seed: int = 0
+
+
+class SamplingSpec(Contract):
+    """How tokens are drawn. `temperature` 0 is greedy."""
+
+    max_new_tokens: int = Field(ge=0)
+    clip_to_context: bool = Field(
+        default=False, description="end at the context length where it comes sooner (True), or refuse (False)"
+    )
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = Field(default=None, ge=0, le=20, description="alternatives per token; None = no logprobs")
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    logit_bias: dict[int, float] = {}
+
+
+class GenerateSpec(Contract):
+    """A request to the serving process: messages (chat template) or a raw prompt."""
+
+    kind: Literal["generate"] = "generate"
+    base: BaseRef
+    adapter: AdapterRef | None = None
+    messages: tuple[dict[str, Any], ...] | None = None
+    tools: tuple[dict[str, Any], ...] | None = None
+    prompt: str | tuple[int, ...] | None = None
+    echo: bool = False
+    n: int = Field(default=1, ge=1, le=16)
+    sampling: SamplingSpec
+
+
+class Stop(Contract):
+    """Ends the current run at the next micro-batch, with a checkpoint of the last finished step."""
+
+    kind: Literal["stop"] = "stop"
+    reason: Literal["cancel", "pause", "preempt", "shutdown"]
+
+
+class LoadBase(Contract):
+    """Make this base resident now, so that the next run starts warm."""
+
+    kind: Literal["load_base"] = "load_base"
+    base: BaseRef
+
+
+class Exit(Contract):
+    """Leave after the current command."""
+
+    kind: Literal["exit"] = "exit"
+
+
+Command = Annotated[TrainSpec | EvalSpec | Stop | LoadBase | Exit, Field(discriminator="kind")]

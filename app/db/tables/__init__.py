@@ -1,0 +1,36 @@
+"""All tables, so that the metadata is whole wherever one of them is imported."""
+
+from app.db.tables.api_keys import ApiKey
+from app.db.tables.audit_events import AuditEvent
+from app.db.tables.base_models import BaseModelRow
+from app.db.tables.checkpoint_permissions import CheckpointPermission
+from app.db.tables.checkpoints import CheckpointRow
+from app.db.tables.files import File
+from app.db.tables.idempotency_keys import IdempotencyKey
+from app.db.tables.job_events import JobEvent
+from app.db.tables.job_metrics import JobMetric
+from app.db.tables.jobs import Job
+from app.db.tables.stored_completions import StoredCompletion
+from app.db.tables.teams import Team
+from app.db.tables.tuned_models import TunedModel
+from app.db.tables.uploads import Upload, UploadPart
+from app.db.tables.workers import Worker
+
+__all__ = [
+    "ApiKey",
+    "AuditEvent",
+    "BaseModelRow",
+    "CheckpointPermission",
+    "CheckpointRow",
+    "File",
+    "IdempotencyKey",
+    "Job",
+    "JobEvent",
+    "JobMetric",
+    "StoredCompletion",
+    "Team",
+    "TunedModel",
+    "Upload",
+    "UploadPart",
+    "Worker",
+]

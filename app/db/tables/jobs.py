@@ -1,0 +1,58 @@
+"""A fine-tuning job: what was asked, where it stands, and who holds its lease."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, Created, Json
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_team_created", "team_id", "created_at", "id"),
+        Index(
+            "ix_jobs_open",
+            "status",
+            "created_at",
+            postgresql_where=text("status IN ('validating_files', 'queued', 'running')"),
+        ),
+        CheckConstraint(
+            "status IN ('validating_files','queued','running','paused','succeeded','failed','cancelled')", name="status"
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    created_by: Mapped[str]
+    status: Mapped[str]
+    base_id: Mapped[str] = mapped_column(ForeignKey("base_models.id"))
+    parent_model_id: Mapped[str | None] = mapped_column(ForeignKey("tuned_models.id"))
+    training_file: Mapped[str]
+    validation_file: Mapped[str | None]
+    suffix: Mapped[str | None]
+    seed: Mapped[int]
+    method: Mapped[Json] = mapped_column(doc="as requested, normalised to {type, <type>: {hyperparameters}}")
+    hyperparameters: Mapped[Json] = mapped_column(doc="as on the wire: 'auto' until validated, then numbers")
+    user_metadata: Mapped[Json | None] = mapped_column("metadata")
+    integrations: Mapped[list[Any] | None]
+    dataset_report: Mapped[Json | None] = mapped_column(doc="what inspection found: rows, labels, split, warnings")
+    spec: Mapped[Json | None] = mapped_column(doc="the settings of the run, fixed at validation: lora, optimizer, lengths")
+    error: Mapped[Json | None]
+    evaluation: Mapped[Json | None] = mapped_column(doc="the engine's Evaluation report")
+    trained_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    tuned_model_id: Mapped[str | None]
+    result_file_id: Mapped[str | None]
+    created_at: Mapped[Created]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    estimated_finish: Mapped[datetime | None]
+    # The lease. Every write of a worker carries `WHERE id AND fence`; the fence only grows.
+    fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default="0", doc="claims that ended in a crash or a lost lease")
+    not_before: Mapped[datetime | None] = mapped_column(doc="back-off after a crash")
+    resume_checkpoint: Mapped[Json | None] = mapped_column(doc="{step, archive_key, sha256} of the newest complete state")

@@ -1,0 +1,14 @@
+"""A team: the owner of everything, and the wall between tenants."""
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, Created
+
+
+class Team(Base):
+    __tablename__ = "teams"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    slug: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[Created]

@@ -1,0 +1,27 @@
+"""A fine-tuned model or checkpoint: an adapter on a base, immutable under its name."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, Created, Json
+
+
+class TunedModel(Base):
+    __tablename__ = "tuned_models"
+    __table_args__ = (Index("ix_tuned_models_team_created", "team_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
+    base_id: Mapped[str] = mapped_column(ForeignKey("base_models.id"))
+    job_id: Mapped[str] = mapped_column(index=True)
+    step: Mapped[int]
+    is_final: Mapped[bool]
+    adapter_sha256: Mapped[str]
+    archive_key: Mapped[str]
+    archive_sha256: Mapped[str]
+    archive_bytes: Mapped[int] = mapped_column(BigInteger)
+    files: Mapped[Json]
+    created_at: Mapped[Created]
+    deleted_at: Mapped[datetime | None]

@@ -1,0 +1,71 @@
+"""Builds every service for one unit of work; used by the API, the tasks, the CLI and the tests."""
+
+from functools import cached_property
+
+from app.audit.service import AuditService
+from app.bases.service import BaseService
+from app.chat.service import ChatService
+from app.context import Context
+from app.datasets.service import DatasetService
+from app.db.engine import UnitOfWork
+from app.files.service import FileService
+from app.files.uploads import UploadService
+from app.identity.service import IdentityService
+from app.jobs.service import JobService
+from app.jobs.worker_service import JobWorkerService
+from app.pool.service import PoolService
+from app.registry.service import RegistryService
+
+
+class Services:
+    """The verbs of all features over one unit of work, each built at first use."""
+
+    def __init__(self, context: Context, work: UnitOfWork) -> None:
+        self.context = context
+        self.work = work
+
+    @cached_property
+    def audit(self) -> AuditService:
+        return AuditService(self.work.session)
+
+    @cached_property
+    def identity(self) -> IdentityService:
+        return IdentityService(self.work, self.audit, self.context.clock)
+
+    @cached_property
+    def files(self) -> FileService:
+        return FileService(self.work, self.context, self.audit)
+
+    @cached_property
+    def uploads(self) -> UploadService:
+        return UploadService(self.work, self.context, self.files, self.audit)
+
+    @cached_property
+    def datasets(self) -> DatasetService:
+        return DatasetService(self.files)
+
+    @cached_property
+    def bases(self) -> BaseService:
+        return BaseService(self.work, self.context, self.audit)
+
+    @cached_property
+    def registry(self) -> RegistryService:
+        return RegistryService(self.work, self.context, self.bases, self.audit)
+
+    @cached_property
+    def pool(self) -> PoolService:
+        return PoolService(self.work, self.context)
+
+    @cached_property
+    def jobs(self) -> JobService:
+        return JobService(self.work, self.context, self.files, self.bases, self.registry, self.audit)
+
+    @cached_property
+    def job_worker(self) -> JobWorkerService:
+        return JobWorkerService(
+            self.work, self.context, self.files, self.datasets, self.bases, self.registry, self.pool, self.audit
+        )
+
+    @cached_property
+    def chat(self) -> ChatService:
+        return ChatService(self.work, self.context, self.bases, self.registry)

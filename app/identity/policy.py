@@ -1,0 +1,41 @@
+"""Who may do what: one pure table. Deny by default: a right not listed here is nobody's."""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """Roles of a key, weakest first."""
+
+    VIEWER = "viewer"
+    TRAINER = "trainer"
+    ADMIN = "admin"
+
+
+class Permission(StrEnum):
+    """One right; every route names exactly one."""
+
+    FILES_READ = "files:read"
+    FILES_WRITE = "files:write"
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    MODELS_READ = "models:read"
+    MODELS_WRITE = "models:write"
+    MODELS_USE = "models:use"
+    BASES_WRITE = "bases:write"
+    POOL_READ = "pool:read"
+    AUDIT_READ = "audit:read"
+    TEAM_WRITE = "team:write"
+
+
+_VIEWER = frozenset({Permission.FILES_READ, Permission.JOBS_READ, Permission.MODELS_READ, Permission.MODELS_USE, Permission.POOL_READ})
+_TRAINER = _VIEWER | {Permission.FILES_WRITE, Permission.JOBS_WRITE, Permission.MODELS_WRITE}
+_GRANTS: dict[Role, frozenset[Permission]] = {
+    Role.VIEWER: _VIEWER,
+    Role.TRAINER: _TRAINER,
+    Role.ADMIN: frozenset(Permission),
+}
+
+
+def is_allowed(role: Role, permission: Permission) -> bool:
+    """Whether a key of this role has this right."""
+    return permission in _GRANTS[role]

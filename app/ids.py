@@ -1,0 +1,34 @@
+"""Prefixed, unguessable ids, made in one place."""
+
+import secrets
+from enum import StrEnum
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class Prefix(StrEnum):
+    """What an id names. The prefixes of OpenAI's objects are OpenAI's."""
+
+    FILE = "file-"
+    JOB = "ftjob-"
+    EVENT = "ftevent-"
+    CHECKPOINT = "ftckpt_"
+    TEAM = "team_"
+    KEY = "key_"
+    UPLOAD = "upload_"
+    PART = "part_"
+    PERMISSION = "cp_"
+    CHAT_COMPLETION = "chatcmpl-"
+    COMPLETION = "cmpl-"
+    EVALUATION = "fteval_"
+    REQUEST = "req_"
+
+
+def random_text(length: int) -> str:
+    """`length` characters of base 62 (5.95 bits each) from the system's random source."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def new_id(prefix: Prefix) -> str:
+    """A fresh id: the prefix and 24 random characters (143 bits)."""
+    return f"{prefix}{random_text(24)}"

@@ -1,0 +1,69 @@
+"""The only reader of the environment: one frozen `Settings`, variables named TUNESMITH_…"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+PREFIX = "TUNESMITH_"
+
+
+class SettingsError(Exception):
+    """A setting is missing or malformed; the message names each variable."""
+
+
+class Settings(BaseModel):
+    """Everything a process of ours may be told. Field `x_y` is read from `TUNESMITH_X_Y`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database_url: SecretStr = Field(description="postgresql://… of Postgres 14 or newer")
+    redis_url: SecretStr = Field(description="redis://… or redis+socket://… used as Celery's broker")
+    artifacts_url: str = Field(description="file:///folder or s3://bucket/prefix: where bytes live")
+    bases_dir: Path = Field(description="folder that holds one folder for each base model")
+    scratch_dir: Path = Field(description="folder for work in progress; may be lost at any time")
+    server_url: str | None = Field(default=None, description="private address of the serving engine")
+    server_token: SecretStr | None = Field(default=None, description="bearer token of the serving engine")
+    organization: str = Field(default="tunesmith", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    max_file_bytes: int = Field(default=512 * 1024 * 1024, gt=0)
+    max_body_bytes: int = Field(default=8 * 1024 * 1024, gt=0, description="of JSON requests")
+    lease_seconds: int = Field(default=30, ge=5)
+    heartbeat_seconds: float = Field(default=2.0, gt=0)
+    tick_seconds: float = Field(default=2.0, gt=0, description="period of the control role")
+    max_attempts: int = Field(default=3, ge=1, description="crashed attempts before a job fails")
+    engine_threads: int | None = Field(default=None, ge=1)
+    database_pool_size: int = Field(default=10, ge=1)
+    s3_endpoint_url: str | None = None
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment; unknown TUNESMITH_ variables are refused by name."""
+    source = os.environ if environment is None else environment
+    values = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in source.items()
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in NOT_SETTINGS
+    }
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()
+        )
+        raise SettingsError(f"The settings are incomplete or wrong. {faults}") from error
+
+
+# Read by the command line on the client's side, not by the service.
+NOT_SETTINGS = frozenset({"base_url", "api_key", "data_dir", "test_cache"})
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The variables that make another process read the same settings."""
+    result: dict[str, str] = {}
+    for name, value in settings:
+        if value is None:
+            continue
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        result[f"{PREFIX}{name.upper()}"] = text
+    return result

@@ -1,0 +1,1 @@
+"""Base beside tuned: losses, generated labels, latency."""

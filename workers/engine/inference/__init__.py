@@ -1,0 +1,1 @@
+"""Generation with adapters on a resident base, and the process that serves it."""
