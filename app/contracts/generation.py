@@ -37,7 +37,9 @@ class TokenLogprob(Contract):
     token_id: int
     bytes: tuple[int, ...]
     logprob: float | None = Field(description="None only for the first token of a prompt")
-    text_offset: int = Field(description="characters before this token in the returned text (prompt included if echoed)")
+    text_offset: int = Field(
+        description="characters before this token in the returned text (prompt included if echoed)"
+    )
     top: tuple[TopLogprob, ...] | None = Field(
         description="most likely first, as many as asked for; None only for the first token of a prompt"
     )
@@ -65,6 +67,9 @@ class TokenDelta(Contract):
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
     finish_reason: FinishReason | None = None
+    ending: TokenLogprob | None = Field(
+        default=None, description="the token that ended the answer, where logprobs were asked for; no part of the text"
+    )
 
 
 class Usage(Contract):

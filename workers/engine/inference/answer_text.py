@@ -36,6 +36,11 @@ class AnswerText:
         self._held: list[_HeldToken] = []
         self.is_stopped = False
 
+    @property
+    def end_offset(self) -> int:
+        """Where a next token would start in the returned text."""
+        return self._first_offset + len(self._text)
+
     def push(self, token_id: int, logprob: TokenLogprob | None) -> Released:
         """Add one token. `logprob.text_offset` is filled in here."""
         start = len(self._text)

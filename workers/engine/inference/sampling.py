@@ -10,17 +10,21 @@ from app.contracts.specs import SamplingSpec
 _NUCLEUS_CANDIDATES = 1024  # sorting a whole vocabulary costs more than the model's own last layer on a CPU
 
 
+def check_logit_bias(spec: SamplingSpec, vocab_size: int) -> None:
+    """Raises `usage` if the bias names a token the base does not have."""
+    unknown = sorted(token for token in spec.logit_bias if not 0 <= token < vocab_size)
+    if unknown:
+        raise usage(
+            "invalid_logit_bias",
+            f"logit_bias names token {unknown[0]}, but this base has the tokens 0 to {vocab_size - 1}.",
+            param="logit_bias",
+        )
+
+
 class TokenSampler:
     """Draws the tokens of one choice; its stream depends on the seed and the choice alone, not on the batch."""
 
-    def __init__(self, spec: SamplingSpec, choice: int, vocab_size: int) -> None:
-        unknown = sorted(token for token in spec.logit_bias if not 0 <= token < vocab_size)
-        if unknown:
-            raise usage(
-                "invalid_logit_bias",
-                f"logit_bias names token {unknown[0]}, but this base has the tokens 0 to {vocab_size - 1}.",
-                param="logit_bias",
-            )
+    def __init__(self, spec: SamplingSpec, choice: int) -> None:
         self._spec = spec
         self._bias_ids = torch.tensor(list(spec.logit_bias), dtype=torch.long)
         self._bias = torch.tensor(list(spec.logit_bias.values()), dtype=torch.float32)

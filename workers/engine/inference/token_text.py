@@ -16,12 +16,13 @@ def _byte_level_alphabet() -> dict[str, int]:
 
 
 class TokenText:
-    """The bytes each token stands for. Made once per tokenizer; special tokens stand for no bytes."""
+    """The bytes each token of a fast tokenizer stands for; special tokens stand for no bytes."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        decoder = json.loads(tokenizer.backend_tokenizer.to_str())["decoder"] or {}
-        kinds = {decoder.get("type")} | {part["type"] for part in decoder.get("decoders", ())}
+        decoder = tokenizer.backend_tokenizer.decoder
+        described = {} if decoder is None else json.loads(decoder.__getstate__())
+        kinds = {described.get("type")} | {part["type"] for part in described.get("decoders", ())}
         self._alphabet = _byte_level_alphabet() if "ByteLevel" in kinds else None
         self._has_metaspace = bool(kinds & {"Metaspace", "ByteFallback"})
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
