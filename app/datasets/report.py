@@ -1,0 +1,81 @@
+"""What inspection found in a dataset: counts, split, labels, warnings, and every fault with its line."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.contracts.base import Contract
+
+Format = Literal["chat", "completion"]
+Param = Literal["training_file", "validation_file"]
+SplitMethod = Literal["validation_file", "prompt_hash", "row_hash"]
+
+MAX_LISTED_FAULTS = 100
+
+
+class Fault(Contract):
+    """One thing wrong with one line. `check` is a stable name to count by; `message` is for people."""
+
+    line: int = Field(ge=1)
+    check: str
+    message: str
+
+
+class FileReport(Contract):
+    """One file as found. `examples` counts the lines that hold anything, good or not."""
+
+    file_id: str
+    filename: str
+    bytes: int
+    sha256: str
+    format: Format | None
+    examples: int
+    good: int
+    faults: tuple[Fault, ...] = Field(description=f"the first {MAX_LISTED_FAULTS}")
+    fault_count: int
+    fault_counts: dict[str, int] = Field(description="all faults, by check")
+    refusal: str | None = Field(default=None, description="set if the file as a whole is of another kind")
+
+
+class Split(Contract):
+    """Which rows train and which are held out."""
+
+    method: SplitMethod
+    train_rows: int
+    heldout_rows: int
+    leaked_rows: int = Field(description="held-out rows whose prompt is in the training rows too")
+
+
+class DatasetError(Contract):
+    """Why the dataset cannot be used, as the job's `error` shows it."""
+
+    code: str
+    message: str
+    param: Param
+
+
+class DatasetReport(Contract):
+    """The whole finding; stored with the job and shown on the wire."""
+
+    version: Literal[1] = 1
+    format: Format | None
+    training: FileReport
+    validation: FileReport | None
+    split: Split | None = Field(default=None, description="None if a file is faulty")
+    labels: tuple[str, ...] | None = Field(description="the distinct answers, where the task is classification")
+    duplicate_rows: int = Field(default=0, description="training rows that repeat an earlier one, answer included")
+    warnings: tuple[str, ...] = ()
+    error: DatasetError | None = None
+
+
+class PreparedDataset(Contract):
+    """Canonical rows on local disk, ready for the engine: JSON lines of `ChatRow`."""
+
+    train_path: str
+    train_sha256: str
+    train_rows: int
+    heldout_path: str
+    heldout_sha256: str
+    heldout_rows: int
+    labels: tuple[str, ...] | None
+    is_completion: bool

@@ -1,0 +1,136 @@
+"""From a claimed row to a worker's task, and from an inspected dataset to a queued job."""
+
+from app.bases.service import BaseService
+from app.contracts.errors import WorkerError
+from app.datasets.report import DatasetReport, FileReport
+from app.datasets.source import SourceFile
+from app.db.tables import Job
+from app.files.service import FileService
+from app.jobs import event_texts
+from app.jobs.ending import JobEndings
+from app.jobs.hyperparameters import resolve, training_spec
+from app.jobs.ledger import JobLedger
+from app.jobs.repository import JobRepository
+from app.jobs.states import Event
+from app.jobs.worker_messages import ParentAdapter, ResumeCheckpoint, TrainingTask, ValidationTask
+
+# A slow machine parses more than this.
+_READ_BYTES_PER_SECOND = 1_000_000
+
+
+class JobClaims:
+    """Expects the job's row to be locked and its lease to be held."""
+
+    def __init__(
+        self,
+        repository: JobRepository,
+        ledger: JobLedger,
+        endings: JobEndings,
+        files: FileService,
+        bases: BaseService,
+    ) -> None:
+        self._repository = repository
+        self._ledger = ledger
+        self._endings = endings
+        self._files = files
+        self._bases = bases
+
+    def validation_task(self, job: Job, *, lease_seconds: float) -> ValidationTask:
+        """`NotFound` if a file is gone."""
+        task = ValidationTask(
+            job_id=job.id,
+            fence=job.fence,
+            team_id=job.team_id,
+            training_file=self._source(job.team_id, job.training_file, "training_file"),
+            validation_file=self._optional_source(job),
+        )
+        sizes = [task.training_file.bytes, 0 if task.validation_file is None else task.validation_file.bytes]
+        self._repository.extend_lease(job.id, job.fence, lease_seconds + sum(sizes) / _READ_BYTES_PER_SECOND)
+        return task
+
+    def finish_validation(self, job: Job, actor: str, report: DatasetReport) -> None:
+        """Queued with its numbers fixed, or failed with every listed fault as an event."""
+        job.dataset_report = report.model_dump(mode="json")
+        if report.error is not None:
+            self._say_faults(job, report)
+            error = WorkerError(
+                kind="usage", code=report.error.code, message=report.error.message, param=report.error.param
+            )
+            self._endings.fail(job, actor, error)
+            return
+        self._fix_numbers(job, report)
+        for warning in report.warnings:
+            self._ledger.say(job, warning, level="warn")
+        self._ledger.apply(job, Event.VALIDATE, actor, event_texts.QUEUED, sha256=report.training.sha256)
+        self._endings.free(job)
+
+    def training_task(self, job: Job) -> TrainingTask:
+        """`NotFound` if a file or the base is gone."""
+        report = DatasetReport.model_validate(job.dataset_report)
+        resume = job.resume_checkpoint
+        return TrainingTask(
+            job_id=job.id,
+            fence=job.fence,
+            team_id=job.team_id,
+            base=self._bases.ref(self._bases.get(job.base_id)),
+            training_file=self._source(job.team_id, job.training_file, "training_file"),
+            validation_file=self._optional_source(job),
+            parent=None if job.parent_adapter is None else ParentAdapter(**job.parent_adapter),
+            spec=dict(job.spec or {}),
+            labels=report.labels,
+            resume_checkpoint=None if resume is None else ResumeCheckpoint(**resume),
+            attempts=job.attempts,
+            has_evaluation=job.evaluation is not None,
+            final_model_id=job.tuned_model_id,
+        )
+
+    def _fix_numbers(self, job: Job, report: DatasetReport) -> None:
+        assert report.split is not None  # noqa: S101 - a report without error has a split
+        base = self._bases.get(job.base_id)
+        resolved = resolve(job.hyperparameters, train_rows=report.split.train_rows)
+        job.hyperparameters = resolved.on_wire()
+        job.spec = training_spec(
+            resolved,
+            train_rows=report.split.train_rows,
+            seed=job.seed,
+            base_parameters=base.parameters,
+            context_length=base.context_length,
+        )
+        for reason in resolved.reasons:
+            self._ledger.say(job, reason)
+        # Attempts lost on reading files say nothing about training.
+        job.attempts = 0
+
+    def _say_faults(self, job: Job, report: DatasetReport) -> None:
+        for file, name in ((report.training, "Training"), (report.validation, "Validation")):
+            if file is None or not file.faults:
+                continue
+            for fault in file.faults:
+                self._ledger.say(
+                    job,
+                    f"{name} file {file.file_id}: {fault.message}",
+                    level="error",
+                    data={"line": fault.line, "check": fault.check},
+                )
+            self._ledger.say(job, _summary(name, file), level="error", data={"counts": file.fault_counts})
+
+    def _source(self, team_id: str, file_id: str, param: str) -> SourceFile:
+        file = self._files.get(team_id, file_id, param=param)
+        return SourceFile(
+            file_id=file.id,
+            filename=file.filename,
+            bytes=file.bytes,
+            sha256=file.sha256,
+            artifact_key=file.artifact_key,
+        )
+
+    def _optional_source(self, job: Job) -> SourceFile | None:
+        if job.validation_file is None:
+            return None
+        return self._source(job.team_id, job.validation_file, "validation_file")
+
+
+def _summary(name: str, file: FileReport) -> str:
+    counts = ", ".join(f"{count} {check}" for check, count in sorted(file.fault_counts.items()))
+    listed = f"; the first {len(file.faults)} are listed" if file.fault_count > len(file.faults) else ""
+    return f"{name} file {file.file_id} has {file.fault_count} fault(s) in {file.examples} examples: {counts}{listed}"

@@ -1,0 +1,84 @@
+"""How a lease ends: released, crashed, lost, failed. Used by workers' calls and by the reaper alike."""
+
+from app.contracts.errors import WorkerError
+from app.contracts.tasks import Queue
+from app.db.engine import UnitOfWork
+from app.db.tables import Job
+from app.jobs import event_texts
+from app.jobs.ledger import JobLedger
+from app.jobs.repository import JobRepository
+from app.jobs.results import JobResults
+from app.jobs.states import TERMINAL, Event, Status
+
+FIRST_DELAY_SECONDS = 2.0
+MAX_DELAY_SECONDS = 60.0
+
+
+def backoff_seconds(attempts: int) -> float:
+    """Pause before the attempt after `attempts` lost ones: 2, 4, 8 … at most 60 seconds."""
+    return float(min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** (attempts - 1)))
+
+
+class JobEndings:
+    """Expects the job's row to be locked and its lease to be held (or run out)."""
+
+    def __init__(self, work: UnitOfWork, repository: JobRepository, ledger: JobLedger, *, max_attempts: int) -> None:
+        self._work = work
+        self._repository = repository
+        self._ledger = ledger
+        self._max_attempts = max_attempts
+
+    def release(self, job: Job, actor: str) -> None:
+        """The holder lets go in good order: back to the queue at once if work remains."""
+        self._ledger.apply(job, Event.REQUEUE, actor, event_texts.REQUEUED)
+        self.free(job)
+        if job.status == Status.QUEUED:
+            self._work.ring(Queue.GPU)
+        if job.status == Status.VALIDATING_FILES:
+            self._work.ring(Queue.CPU)
+
+    def crash(self, job: Job, actor: str, reason: str) -> None:
+        """The attempt is lost: another one after a pause, or the end after too many."""
+        if job.status in TERMINAL or job.status == Status.PAUSED:
+            self._ledger.apply(job, Event.REQUEUE, actor, event_texts.REQUEUED)
+            self.free(job)
+            return
+        job.attempts += 1
+        if job.attempts >= self._max_attempts:
+            code = "worker_crashed"
+            message = f"The job was given up after {job.attempts} lost attempts. The last one ended so: {reason}"
+            self.fail(job, actor, WorkerError(kind="fatal", code=code, message=message))
+            return
+        delay = backoff_seconds(job.attempts)
+        said = event_texts.attempt_lost(reason, job.attempts, self._max_attempts, delay)
+        changed = self._ledger.apply(job, Event.REQUEUE, actor, said, level="warn", reason=reason)
+        if not changed:
+            self._ledger.say(job, said, level="warn")
+        self.free(job)
+        job.not_before = self._repository.now_plus(delay)
+
+    def succeed(self, job: Job, actor: str, results: JobResults, *, trained_tokens: int) -> bool:
+        """True if the job has succeeded; False if it was cancelled and stays so."""
+        if job.status == Status.CANCELLED:
+            self.free(job)
+            return False
+        if job.tuned_model_id is None:
+            raise ValueError(f"job {job.id} cannot succeed before its final checkpoint is published")
+        job.trained_tokens = trained_tokens
+        job.result_file_id = results.write_result_file(job, actor)
+        self._ledger.say(job, event_texts.model_created(job.tuned_model_id))
+        self._ledger.apply(job, Event.SUCCEED, actor, event_texts.SUCCEEDED, model_id=job.tuned_model_id)
+        self.free(job)
+        return True
+
+    def fail(self, job: Job, actor: str, error: WorkerError) -> None:
+        """The end, with an error for the job's owner; a cancelled job stays cancelled."""
+        changed = self._ledger.apply(job, Event.FAIL, actor, error.message, level="error", code=error.code)
+        if changed:
+            job.error = {"code": error.code, "message": error.message, "param": error.param}
+        self.free(job)
+
+    def free(self, job: Job) -> None:
+        """Nobody holds the job any more."""
+        job.owner = None
+        job.lease_until = None

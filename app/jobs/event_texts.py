@@ -1,0 +1,116 @@
+"""What events say. Clients search for OpenAI's sentences, so those stand here word for word."""
+
+import math
+from typing import Any
+
+from app.contracts.reports import Encoded, Evaluation, Metric, ModelScores
+
+QUEUED = "Files validated, moving job to queued state"
+STARTED = "Fine-tuning job started"
+SUCCEEDED = "The job has successfully completed"
+CANCELLED = "Fine-tuning job cancelled"
+PAUSED = "Fine-tuning job paused"
+RESUMED = "Fine-tuning job resumed"
+GOES_ON = "Fine-tuning job goes on"
+REQUEUED = "The worker let go of the job; it waits in the queue"
+_MAX_NAMED_ROWS = 10
+
+
+def created(job_id: str) -> str:
+    return f"Created fine-tuning job: {job_id}"
+
+
+def validating(training_file: str, validation_file: str | None) -> str:
+    also = "" if validation_file is None else f" and validation file: {validation_file}"
+    return f"Validating training file: {training_file}{also}"
+
+
+def continued(attempt: int) -> str:
+    return f"Fine-tuning job continued (attempt {attempt})"
+
+
+def integrations_stored(kinds: str) -> str:
+    return f"Integrations ({kinds}) are stored with the job; this server does not send to them"
+
+
+def checkpoint_created(step: int, model_id: str) -> str:
+    return f"Checkpoint created at step {step} with Snapshot ID: {model_id}"
+
+
+def model_created(model_id: str) -> str:
+    return f"New fine-tuned model created: {model_id}"
+
+
+def step(metric: Metric) -> str:
+    """As OpenAI's: `Step 10/300: training loss=0.42, validation loss=0.50, full validation loss=0.48`."""
+    parts = [f"training loss={metric.train_loss:.2f}"]
+    if metric.valid_loss is not None:
+        parts.append(f"validation loss={metric.valid_loss:.2f}")
+    if metric.full_valid_loss is not None:
+        parts.append(f"full validation loss={metric.full_valid_loss:.2f}")
+    return f"Step {metric.step}/{metric.total_steps}: {', '.join(parts)}"
+
+
+WIRE_FIGURES = (
+    "step",
+    "total_steps",
+    "train_loss",
+    "train_mean_token_accuracy",
+    "valid_loss",
+    "valid_mean_token_accuracy",
+    "full_valid_loss",
+    "full_valid_mean_token_accuracy",
+)
+
+
+def figures(metric: Metric) -> dict[str, Any]:
+    """A metric as stored: what is absent or no finite number (JSON has none) is left out."""
+    values = metric.model_dump(mode="python", exclude={"kind", "run_id"}, exclude_none=True)
+    return {name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
+
+
+def encoded(report: Encoded) -> list[tuple[str, str]]:
+    """(level, message) for what encoding did to the rows."""
+    size = (
+        f"{report.rows_trained} examples, {report.tokens:,} tokens an epoch ({report.supervised_tokens:,} learned); "
+        f"{report.total_steps} steps; {report.trainable_parameters:,} trainable parameters"
+    )
+    said = [("info", size)]
+    if report.dropped:
+        named = "; ".join(f"line {line}: {reason}" for line, reason in report.dropped[:_MAX_NAMED_ROWS])
+        more = len(report.dropped) - _MAX_NAMED_ROWS
+        rest = f"; and {more} more" if more > 0 else ""
+        said.append(("warn", f"{len(report.dropped)} of {report.rows_in} examples are not trained: {named}{rest}"))
+    if report.truncated:
+        said.append(
+            (
+                "warn",
+                f"{report.truncated} examples are longer than the base's context: the left of their prompts was cut",
+            )
+        )
+    return said
+
+
+def evaluated(report: Evaluation) -> str:
+    """Base beside tuned in one sentence."""
+    base, tuned = report.base.classification, report.tuned.classification
+    rows = f"on {report.rows} held-out examples"
+    if base is not None and tuned is not None:
+        return (
+            f"Evaluation {rows}: accuracy {base.accuracy:.1%} with the base model, {tuned.accuracy:.1%} with the "
+            f"fine-tuned model (macro-F1 {base.macro_f1:.3f} and {tuned.macro_f1:.3f})"
+        )
+    return (
+        f"Evaluation {rows}: {_loss(report.base)} with the base model, {_loss(report.tuned)} with the fine-tuned model"
+    )
+
+
+def attempt_lost(reason: str, attempts: int, max_attempts: int, delay_seconds: float) -> str:
+    return (
+        f"The worker stopped unexpectedly ({reason}). Attempt {attempts} of {max_attempts} is lost; "
+        f"the next one begins in {delay_seconds:g} seconds or later, from the last checkpoint if there is one"
+    )
+
+
+def _loss(scores: ModelScores) -> str:
+    return f"loss {scores.loss:.3f} and token accuracy {scores.token_accuracy:.1%}"

@@ -1,0 +1,182 @@
+"""All SQL of jobs, their events, metrics and checkpoints."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, literal_column, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import Function
+
+from app.db.base import Json
+from app.db.keyset import Page, fetch_page
+from app.db.tables import CheckpointRow, Job, JobEvent, JobMetric
+from app.ids import Prefix, new_id
+
+
+class JobRepository:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # Jobs, as their team sees them.
+
+    def add(self, job: Job) -> None:
+        self._session.add(job)
+        self._session.flush()
+
+    def find(self, team_id: str, job_id: str) -> Job | None:
+        return self._session.scalar(select(Job).where(Job.id == job_id, Job.team_id == team_id))
+
+    def lock(self, team_id: str, job_id: str) -> Job | None:
+        """The job, until the end of the transaction nobody else's to change."""
+        return self._session.scalar(
+            select(Job)
+            .where(Job.id == job_id, Job.team_id == team_id)
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+
+    def list(
+        self, team_id: str, *, metadata: dict[str, str] | None, no_metadata: bool, after: str | None, limit: int
+    ) -> Page[Job]:
+        """Newest first. `metadata` are pairs a job must have; `no_metadata` asks for jobs without any."""
+        where: list[ColumnElement[bool]] = []
+        if metadata:
+            where.append(Job.user_metadata.contains(metadata))
+        if no_metadata:
+            where.append(Job.user_metadata.is_(None))
+        return fetch_page(
+            self._session,
+            Job,
+            order_by=[Job.created_at, Job.id],
+            identity=Job.id,
+            scope=[Job.team_id == team_id],
+            where=where,
+            after=after,
+            limit=limit,
+        )
+
+    # Leases. Every worker's write begins with `lock_held`; the row stays locked until it is committed.
+
+    def lock_held(self, job_id: str, fence: int) -> Job | None:
+        """The job, locked, if its lease is still the one with this fence; None if not."""
+        return self._session.scalar(
+            select(Job)
+            .where(Job.id == job_id, Job.fence == fence, Job.owner.is_not(None))
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+
+    def extend_lease(self, job_id: str, fence: int, seconds: float) -> None:
+        """Let the lease run for at least so long from now; never shortens it."""
+        until = func.greatest(Job.lease_until, func.clock_timestamp() + timedelta(seconds=seconds))
+        self._session.execute(
+            update(Job)
+            .where(Job.id == job_id, Job.fence == fence, Job.owner.is_not(None))
+            .values(lease_until=until)
+            .execution_options(synchronize_session=False)
+        )
+
+    def lock_expired(self, limit: int) -> Sequence[Job]:
+        """Jobs whose lease ran out, locked; those that somebody is writing to are left for the next time."""
+        return self._session.scalars(
+            select(Job)
+            .where(Job.owner.is_not(None), Job.lease_until < func.clock_timestamp())
+            .order_by(Job.lease_until)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .execution_options(populate_existing=True)
+        ).all()
+
+    def lock_of_worker(self, worker_id: str, *, but_not: str) -> Sequence[Job]:
+        """Jobs leased to this worker under another owner name than `but_not`, locked."""
+        return self._session.scalars(
+            select(Job)
+            .where(Job.owner.startswith(f"{worker_id}/", autoescape=True), Job.owner != but_not)
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        ).all()
+
+    def now(self) -> Function[datetime]:
+        """The database's clock, for columns that are set to it."""
+        return func.clock_timestamp()
+
+    def now_plus(self, seconds: float) -> ColumnElement[datetime]:
+        return func.clock_timestamp() + timedelta(seconds=seconds)
+
+    def flush(self) -> None:
+        self._session.flush()
+
+    # Events.
+
+    def add_event(self, job_id: str, *, level: str, type_: str, message: str, data: Json | None) -> None:
+        self._session.add(
+            JobEvent(id=new_id(Prefix.EVENT), job_id=job_id, level=level, type=type_, message=message, data=data)
+        )
+        # One by one, so that their sequence is the order in which they were said.
+        self._session.flush()
+
+    def events(self, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
+        return fetch_page(
+            self._session,
+            JobEvent,
+            order_by=[JobEvent.sequence],
+            identity=JobEvent.id,
+            scope=[JobEvent.job_id == job_id],
+            after=after,
+            limit=limit,
+        )
+
+    def events_since(self, job_id: str, sequence: int, limit: int) -> Sequence[JobEvent]:
+        """Oldest first. Writers lock the job's row first, so a later commit never has a smaller sequence."""
+        return self._session.scalars(
+            select(JobEvent)
+            .where(JobEvent.job_id == job_id, JobEvent.sequence > sequence)
+            .order_by(JobEvent.sequence)
+            .limit(limit)
+        ).all()
+
+    # Metrics.
+
+    def upsert_metric(self, job_id: str, step: int, figures: dict[str, Any]) -> bool:
+        """Store a step's figures over older ones; True if the step is new."""
+        statement = insert(JobMetric).values(job_id=job_id, step=step, figures=figures)
+        statement = statement.on_conflict_do_update(
+            index_elements=["job_id", "step"],
+            set_={
+                "figures": JobMetric.figures.op("||")(statement.excluded.figures),
+                "recorded_at": func.clock_timestamp(),
+            },
+        )
+        # xmax is 0 for a row just inserted.
+        return bool(self._session.scalar(statement.returning(literal_column("(job_metrics.xmax = 0)"))))
+
+    def metrics(self, job_id: str, *, after_step: int = 0, limit: int | None = None) -> Sequence[JobMetric]:
+        """By ascending step."""
+        statement = (
+            select(JobMetric).where(JobMetric.job_id == job_id, JobMetric.step > after_step).order_by(JobMetric.step)
+        )
+        return self._session.scalars(statement if limit is None else statement.limit(limit)).all()
+
+    # Checkpoints.
+
+    def add_checkpoint(self, checkpoint: CheckpointRow) -> None:
+        self._session.add(checkpoint)
+        self._session.flush()
+
+    def find_checkpoint(self, job_id: str, step: int) -> CheckpointRow | None:
+        return self._session.scalar(
+            select(CheckpointRow).where(CheckpointRow.job_id == job_id, CheckpointRow.step == step)
+        )
+
+    def checkpoints(self, job_id: str, *, after: str | None, limit: int) -> Page[CheckpointRow]:
+        return fetch_page(
+            self._session,
+            CheckpointRow,
+            order_by=[CheckpointRow.step],
+            identity=CheckpointRow.id,
+            scope=[CheckpointRow.job_id == job_id],
+            after=after,
+            limit=limit,
+        )

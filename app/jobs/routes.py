@@ -1,0 +1,148 @@
+"""/v1/fine_tuning/jobs: OpenAI's routes, then `metrics` and `stream` of ours."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from starlette.responses import StreamingResponse
+
+from app.api.dependencies import ContextDep, ServicesDep, allow
+from app.api.edge import WorkRoute
+from app.api.pagination import After, Limit10, Limit20, ListPage, list_page
+from app.errors import InvalidInput
+from app.factory import Services
+from app.identity.caller import Caller
+from app.identity.policy import Permission
+from app.jobs.following import PAGE_EVENTS, follow
+from app.jobs.objects import (
+    CheckpointObject,
+    EventObject,
+    JobObject,
+    MetricsPage,
+    checkpoint_object,
+    event_object,
+    job_object,
+    metrics_page,
+)
+from app.jobs.schemas import JobCreate
+from app.jobs.service import News
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", route_class=WorkRoute, tags=["Fine-tuning"])
+Reader = Annotated[Caller, Depends(allow(Permission.JOBS_READ))]
+Writer = Annotated[Caller, Depends(allow(Permission.JOBS_WRITE))]
+_MAX_SEQUENCE = 2**63 - 1
+
+
+@router.post("")
+def create_job(caller: Writer, services: ServicesDep, body: JobCreate) -> JobObject:
+    """Start a fine-tuning job."""
+    return job_object(services.jobs.submit(caller, body))
+
+
+@router.get("")
+def list_jobs(
+    request: Request,
+    caller: Reader,
+    services: ServicesDep,
+    after: After = None,
+    limit: Limit20 = 20,
+) -> ListPage[JobObject]:
+    """Your team's jobs, newest first. `metadata[key]=value` filters; `metadata=null` asks for jobs without any."""
+    metadata = {
+        name[len("metadata[") : -1]: value
+        for name, value in request.query_params.items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }
+    page = services.jobs.list_jobs(
+        caller,
+        metadata=metadata,
+        no_metadata=request.query_params.get("metadata") == "null",
+        after=after,
+        limit=limit,
+    )
+    return list_page([job_object(job, is_brief=True) for job in page.rows], has_more=page.has_more)
+
+
+@router.get("/{job_id}")
+def get_job(job_id: str, caller: Reader, services: ServicesDep) -> JobObject:
+    """One job, with what its data, its training and its evaluation have shown so far."""
+    job = services.jobs.get(caller, job_id)
+    return job_object(job, queue=services.jobs.queue_hint(job))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: str, caller: Writer, services: ServicesDep) -> JobObject:
+    """Cancel at once. What was trained until now is kept as a checkpoint."""
+    return job_object(services.jobs.cancel(caller, job_id))
+
+
+@router.post("/{job_id}/pause")
+def pause_job(job_id: str, caller: Writer, services: ServicesDep) -> JobObject:
+    """Give the GPU back; the job keeps its state until it is resumed."""
+    return job_object(services.jobs.pause(caller, job_id))
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: str, caller: Writer, services: ServicesDep) -> JobObject:
+    """Queue a paused job again; it goes on where it stopped."""
+    return job_object(services.jobs.resume(caller, job_id))
+
+
+@router.get("/{job_id}/events")
+def list_job_events(
+    job_id: str, caller: Reader, services: ServicesDep, after: After = None, limit: Limit20 = 20
+) -> ListPage[EventObject]:
+    """What happened, newest first."""
+    page = services.jobs.events(caller, job_id, after=after, limit=limit)
+    return list_page([event_object(event) for event in page.rows], has_more=page.has_more)
+
+
+@router.get("/{job_id}/checkpoints")
+def list_job_checkpoints(
+    job_id: str, caller: Reader, services: ServicesDep, after: After = None, limit: Limit10 = 10
+) -> ListPage[CheckpointObject]:
+    """Checkpoints that can be used as models, newest first."""
+    page = services.jobs.checkpoints(caller, job_id, after=after, limit=limit)
+    return list_page([checkpoint_object(row) for row in page.rows], has_more=page.has_more)
+
+
+@router.get("/{job_id}/metrics")
+def list_job_metrics(
+    job_id: str,
+    caller: Reader,
+    services: ServicesDep,
+    after_step: Annotated[int, Query(ge=0, le=2**31 - 1, description="the last step you have")] = 0,
+    limit: Annotated[int, Query(ge=0, le=10_000, description="steps on a page")] = 1000,
+) -> MetricsPage:
+    """The figures of every optimizer step, oldest first."""
+    rows, has_more = services.jobs.metrics(caller, job_id, after_step=after_step, limit=limit)
+    return metrics_page(rows, has_more=has_more)
+
+
+@router.get("/{job_id}/stream", response_class=StreamingResponse)
+def stream_job(
+    job_id: str,
+    caller: Reader,
+    services: ServicesDep,
+    context: ContextDep,
+    last_event_id: Annotated[str | None, Header(description="go on after this event of the stream")] = None,
+) -> StreamingResponse:
+    """Events, metrics and status changes as server-sent events, until the job is over."""
+    services.jobs.get(caller, job_id)
+
+    def read(since: int) -> News:
+        with context.database.unit_of_work() as work:
+            return Services(context, work).jobs.news(caller, job_id, since=since, limit=PAGE_EVENTS)
+
+    frames: AsyncIterator[str] = follow(read, since=_sequence(last_event_id))
+    return StreamingResponse(
+        frames, media_type="text/event-stream", headers={"cache-control": "no-store", "x-accel-buffering": "no"}
+    )
+
+
+def _sequence(last_event_id: str | None) -> int:
+    if last_event_id is None or last_event_id == "":
+        return 0
+    if last_event_id.isascii() and last_event_id.isdecimal() and int(last_event_id) <= _MAX_SEQUENCE:
+        return int(last_event_id)
+    raise InvalidInput("The header Last-Event-ID must be an id of this stream.", param="Last-Event-ID")

@@ -1,0 +1,84 @@
+"""What a claim hands to a worker, and what a worker hands back."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from app.contracts.specs import BaseRef
+from app.datasets.source import SourceFile
+
+
+class Directive(StrEnum):
+    """The answer to a heartbeat."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    PREEMPT = "preempt"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True)
+class ValidationTask:
+    """A job whose files are to be inspected. The lease runs as for training."""
+
+    job_id: str
+    fence: int
+    team_id: str
+    training_file: SourceFile
+    validation_file: SourceFile | None
+
+
+@dataclass(frozen=True)
+class ParentAdapter:
+    """The stored adapter a job continues from."""
+
+    model_id: str
+    archive_key: str
+    archive_sha256: str
+    adapter_sha256: str
+
+
+@dataclass(frozen=True)
+class ResumeCheckpoint:
+    """The newest complete state of an earlier attempt, as an archive in the artifact store."""
+
+    step: int
+    archive_key: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """A claimed job.
+
+    `spec` holds the fields of `TrainSpec` that are no local paths: recipe, lora, optimizer, batch_size,
+    n_epochs, seed, max_length, valid_every_steps.
+    """
+
+    job_id: str
+    fence: int
+    team_id: str
+    base: BaseRef
+    training_file: SourceFile
+    validation_file: SourceFile | None
+    parent: ParentAdapter | None
+    spec: dict[str, Any]
+    labels: tuple[str, ...] | None
+    resume_checkpoint: ResumeCheckpoint | None
+    attempts: int
+    has_evaluation: bool
+    """True if an earlier attempt already recorded the evaluation."""
+    final_model_id: str | None
+    """Set if an earlier attempt already published the final adapter."""
+
+
+@dataclass(frozen=True)
+class PublishedAdapter:
+    """An adapter already in the artifact store: one archive (PEFT's format), with its hashes."""
+
+    archive_key: str
+    archive_sha256: str
+    archive_bytes: int
+    adapter_sha256: str
+    files: dict[str, Any]

@@ -1,0 +1,526 @@
+"""A job's way through the hands of workers."""
+
+import csv
+import io
+
+import pytest
+
+from app.contracts.errors import WorkerError
+from app.contracts.reports import Encoded, Evaluation
+from app.db.tables import Job
+from app.jobs.fencing import Fenced
+from app.jobs.worker_messages import Directive
+from tests.support.job_world import LABELS, OWNER, adapter, chat_rows, metric
+
+USAGE = WorkerError(kind="usage", code="loss_diverged", message="The loss is not finite.", param="n_epochs")
+
+
+def expire(world, job_id):
+    """Let the lease run out, as if its time had passed."""
+    with world.services() as s:
+        job = s.work.session.get(Job, job_id)
+        job.lease_until = job.created_at
+
+
+def test_good_files_bring_the_job_to_the_queue_with_its_numbers(world):
+    job_id = world.submit()
+    assert world.validate() == job_id
+    job = world.job(job_id)
+    assert job.status == "queued"
+    assert job.hyperparameters == {"batch_size": 1, "learning_rate_multiplier": 1.0, "n_epochs": 4}
+    assert job.spec["max_length"] == 128
+    assert job.dataset_report["labels"] == list(LABELS)
+    assert job.dataset_report["split"] == {
+        "method": "prompt_hash",
+        "train_rows": 27,
+        "heldout_rows": 3,
+        "leaked_rows": 0,
+    }
+    assert (job.owner, job.lease_until) == (None, None)
+    messages = world.messages(job_id)
+    assert messages[0] == f"Created fine-tuning job: {job_id}"
+    assert messages[1] == f"Validating training file: {job.training_file}"
+    assert messages[-1] == "Files validated, moving job to queued state"
+    assert any(message.startswith("n_epochs 4:") for message in messages)
+    assert world.audited(job_id) == ["job.create", "job.validate"]
+
+
+def test_a_faulty_file_fails_the_job_and_names_every_line(world):
+    rows = chat_rows(10) + b"\n{}\n[1]\n" + b'{"messages": [{"role": "bot"}]}'
+    job_id = world.queued(rows=rows)
+    job = world.job(job_id)
+    assert job.status == "failed"
+    assert job.error["code"] == "invalid_training_file"
+    assert job.error["param"] == "training_file"
+    assert job.error["message"].startswith(
+        'The job failed due to an invalid training file. Invalid file format. Example 11 is missing key "messages"'
+    )
+    assert "3 more faults" in job.error["message"]
+    said = "\n".join(world.messages(job_id))
+    assert all(f"(line {line})" in said for line in (11, 12, 13))
+    assert "has 4 fault(s) in 13 examples" in said
+    assert job.finished_at is not None
+
+
+def test_too_few_examples_have_openais_error(world):
+    job = world.job(world.queued(rows=chat_rows(3)))
+    assert job.error == {
+        "code": "invalid_n_examples",
+        "message": "Training file has 3 example(s), but must have at least 10 examples",
+        "param": "training_file",
+    }
+
+
+def test_preference_data_are_refused_by_their_name(world):
+    job_id = world.queued(rows=b'{"input": {}, "preferred_output": []}\n')
+    job = world.job(job_id)
+    assert job.status == "failed"
+    assert job.error["message"] == (
+        f"Input file {job.training_file} is in the fine-tune-preference format, but the specified fine-tuning job "
+        "is not using 'dpo' as the training method (provided method=supervised)."
+    )
+
+
+def test_a_validation_file_is_the_held_out_side_and_leaks_are_counted(world):
+    validation = world.add_file(chat_rows(5, start=28))
+    job = world.job(world.queued(validation_file=validation))
+    assert job.dataset_report["split"] == {
+        "method": "validation_file",
+        "train_rows": 30,
+        "heldout_rows": 5,
+        "leaked_rows": 2,
+    }
+    assert any(m.startswith("2 of 5 validation examples") for m in world.messages(job.id))
+
+
+def test_a_file_deleted_before_validation_fails_the_job(world):
+    job_id = world.submit()
+    with world.services() as s:
+        s.files.delete(world.team, s.jobs.get(world.team, job_id).training_file)
+    assert world.validate() is None
+    assert world.job(job_id).error["code"] == "resource_missing"
+
+
+def test_a_training_claim_carries_all_that_a_run_needs(world):
+    task = world.running(seed=7, suffix="demo", hyperparameters={"n_epochs": 2})
+    assert task.base.id == "tiny"
+    assert task.spec["n_epochs"] == 2
+    assert task.spec["seed"] == 7
+    assert task.labels == LABELS
+    assert (task.parent, task.resume_checkpoint, task.attempts, task.has_evaluation) == (None, None, 0, False)
+    assert len(task.training_file.sha256) == 64
+    job = world.job(task.job_id)
+    assert (job.status, job.owner, job.fence) == ("running", OWNER, task.fence)
+    assert world.messages(task.job_id)[-1] == "Fine-tuning job started"
+    assert world.claim() is None
+
+
+def test_a_whole_run_ends_in_a_model_with_results(world, context):
+    task = world.running(suffix="demo")
+    job_id, fence = task.job_id, task.fence
+    with world.services() as s:
+        worker = s.job_worker
+        worker.record_metrics(job_id, fence, [metric(1), metric(2, valid_loss=0.5, valid_mean_token_accuracy=0.9)])
+        assert worker.record_resume_checkpoint(job_id, fence, 2, "k/1", "3" * 64) is None
+        assert worker.record_resume_checkpoint(job_id, fence, 3, "k/2", "4" * 64) == "k/1"
+    with world.services() as s:
+        first = s.job_worker.publish_checkpoint(job_id, fence, 2, adapter("a/1"), metric(2), is_final=False)
+        final = s.job_worker.publish_checkpoint(job_id, fence, 4, adapter("a/2"), metric(4), is_final=True)
+        assert s.job_worker.publish_checkpoint(job_id, fence, 4, adapter("a/3"), None, is_final=True) == final
+        assert s.job_worker.publish_checkpoint(job_id, fence, 2, adapter("a/4"), None, is_final=False) == first
+    assert first.startswith("ft:tiny:acme:demo:")
+    assert first.endswith(":ckpt-step-2")
+    assert world.job(job_id).estimated_finish is not None
+    with world.services() as s:
+        assert s.job_worker.succeed(job_id, fence, trained_tokens=40) is True
+    job = world.job(job_id)
+    assert (job.status, job.tuned_model_id, job.trained_tokens, job.owner) == ("succeeded", final, 40, None)
+    assert job.estimated_finish is None
+    with world.services() as s:
+        file = s.files.get(world.team.team_id, job.result_file_id)
+        text = b"".join(s.files.open(file)).decode()
+    assert file.purpose == "fine-tune-results"
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"],
+        ["1", "2.0", "0.5", "", ""],
+        ["2", "1.0", "0.5", "0.5", "0.9"],
+    ]
+    messages = world.messages(job_id)
+    assert "Step 2/20: training loss=1.00, validation loss=0.50" in messages
+    assert f"Checkpoint created at step 2 with Snapshot ID: {first}" in messages
+    assert messages[-2:] == [f"New fine-tuned model created: {final}", "The job has successfully completed"]
+    assert world.audited(job_id) == ["job.create", "job.validate", "job.claim", "job.succeed"]
+
+
+def test_a_job_cannot_succeed_without_a_final_adapter(world):
+    task = world.running()
+    with pytest.raises(ValueError, match="final checkpoint"), world.services() as s:
+        s.job_worker.succeed(task.job_id, task.fence, trained_tokens=1)
+    assert world.job(task.job_id).status == "running"
+
+
+def test_an_epoch_checkpoint_at_the_last_step_becomes_the_final_model(world):
+    task = world.running()
+    with world.services() as s:
+        first = s.job_worker.publish_checkpoint(task.job_id, task.fence, 9, adapter(), None, is_final=False)
+        final = s.job_worker.publish_checkpoint(task.job_id, task.fence, 9, adapter(), None, is_final=True)
+        page = s.jobs.checkpoints(world.team, task.job_id, after=None, limit=10)
+    assert first != final
+    assert [row.model_id for row in page.rows] == [final]
+
+
+def test_a_step_recorded_again_after_a_resume_makes_no_second_event(world):
+    task = world.running()
+    with world.services() as s:
+        s.job_worker.record_metrics(task.job_id, task.fence, [metric(1), metric(2)])
+    with world.services() as s:
+        s.job_worker.release(task.job_id, task.fence)
+    again = world.claim("host-1/first")
+    with world.services() as s:
+        s.job_worker.record_metrics(again.job_id, again.fence, [metric(2, train_loss=9.0), metric(3)])
+    steps = [message for message in world.messages(task.job_id) if message.startswith("Step ")]
+    assert [text.split("/")[0] for text in steps] == ["Step 1", "Step 2", "Step 3"]
+    with world.services() as s:
+        rows, _ = s.jobs.metrics(world.team, task.job_id, after_step=0, limit=10)
+    assert [row.figures["train_loss"] for row in rows] == [2.0, 9.0, 2.0 / 3]
+
+
+def test_figures_that_are_no_numbers_are_left_out(world):
+    task = world.running()
+    with world.services() as s:
+        s.job_worker.record_metrics(
+            task.job_id, task.fence, [metric(1, train_loss=float("nan"), grad_norm=float("inf"))]
+        )
+    with world.services() as s:
+        (row,), _ = s.jobs.metrics(world.team, task.job_id, after_step=0, limit=10)
+    assert "train_loss" not in row.figures
+    assert "grad_norm" not in row.figures
+
+
+def test_a_released_job_goes_back_without_losing_an_attempt(world):
+    task = world.running()
+    with world.services() as s:
+        s.job_worker.record_resume_checkpoint(task.job_id, task.fence, 5, "k/5", "5" * 64)
+        s.job_worker.release(task.job_id, task.fence)
+    assert world.job(task.job_id).status == "queued"
+    again = world.claim()
+    assert again.attempts == 0
+    assert again.fence == task.fence + 1
+    assert (again.resume_checkpoint.step, again.resume_checkpoint.archive_key) == (5, "k/5")
+
+
+def test_a_crash_waits_a_little_and_counts(world, context):
+    task = world.running()
+    with world.services() as s:
+        s.job_worker.crash(task.job_id, task.fence, "the engine was killed")
+    job = world.job(task.job_id)
+    assert (job.status, job.attempts) == ("queued", 1)
+    assert world.claim() is None, "the back-off is not over"
+    assert "Attempt 1 of 3 is lost" in world.messages(task.job_id)[-1]
+
+
+def test_too_many_crashes_fail_the_job(world, context):
+    job_id = world.queued()
+    for _ in range(context.settings.max_attempts):
+        with world.services() as s:
+            s.work.session.get(Job, job_id).not_before = None
+        task = world.claim()
+        with world.services() as s:
+            s.job_worker.crash(task.job_id, task.fence, "out of memory")
+    job = world.job(job_id)
+    assert (job.status, job.error["code"]) == ("failed", "worker_crashed")
+    assert "out of memory" in job.error["message"]
+
+
+def test_a_transient_error_is_a_lost_attempt_and_a_usage_error_the_end(world):
+    task = world.running()
+    with world.services() as s:
+        s.job_worker.fail(task.job_id, task.fence, WorkerError(kind="transient", code="x", message="store away"))
+    assert world.job(task.job_id).status == "queued"
+    with world.services() as s:
+        s.work.session.get(Job, task.job_id).not_before = None
+    task = world.claim()
+    with world.services() as s:
+        s.job_worker.fail(task.job_id, task.fence, USAGE)
+    job = world.job(task.job_id)
+    assert (job.status, job.error) == (
+        "failed",
+        {"code": "loss_diverged", "message": "The loss is not finite.", "param": "n_epochs"},
+    )
+
+
+def test_the_worker_learns_of_a_cancel_at_its_next_heartbeat_and_may_still_save(world):
+    task = world.running()
+    with world.services() as s:
+        assert s.job_worker.heartbeat(task.job_id, task.fence) is Directive.CONTINUE
+        assert s.jobs.cancel(world.team, task.job_id).status == "cancelled"
+    with world.services() as s:
+        assert s.job_worker.heartbeat(task.job_id, task.fence) is Directive.CANCEL
+        model = s.job_worker.publish_checkpoint(task.job_id, task.fence, 3, adapter(), metric(3), is_final=False)
+        s.job_worker.release(task.job_id, task.fence)
+    job = world.job(task.job_id)
+    assert (job.status, job.owner) == ("cancelled", None)
+    assert model in world.messages(task.job_id)[-1]
+
+
+def test_a_run_that_ends_as_it_is_cancelled_stays_cancelled(world):
+    task = world.running()
+    with world.services() as s:
+        s.job_worker.publish_checkpoint(task.job_id, task.fence, 9, adapter(), None, is_final=True)
+        s.jobs.cancel(world.team, task.job_id)
+    with world.services() as s:
+        assert s.job_worker.succeed(task.job_id, task.fence, trained_tokens=1) is False
+    job = world.job(task.job_id)
+    assert (job.status, job.owner, job.result_file_id) == ("cancelled", None, None)
+
+
+def test_a_paused_job_lets_go_and_comes_back_where_it_was(world):
+    task = world.running()
+    with world.services() as s:
+        s.jobs.pause(world.team, task.job_id)
+    with world.services() as s:
+        assert s.job_worker.heartbeat(task.job_id, task.fence) is Directive.PAUSE
+        s.job_worker.record_resume_checkpoint(task.job_id, task.fence, 2, "k/2", "6" * 64)
+        s.job_worker.release(task.job_id, task.fence)
+    assert world.claim() is None
+    with world.services() as s:
+        assert s.jobs.resume(world.team, task.job_id).status == "queued"
+    again = world.claim()
+    assert again.resume_checkpoint.step == 2
+    assert world.messages(task.job_id)[-1] == "Fine-tuning job continued (attempt 1)"
+
+
+def test_a_job_paused_and_resumed_between_two_heartbeats_just_goes_on(world):
+    task = world.running()
+    with world.services() as s:
+        s.jobs.pause(world.team, task.job_id)
+    with world.services() as s:
+        s.jobs.resume(world.team, task.job_id)
+    assert world.claim("host-1/first") is None, "its lease is still held"
+    with world.services() as s:
+        assert s.job_worker.heartbeat(task.job_id, task.fence) is Directive.CONTINUE
+    assert world.job(task.job_id).status == "running"
+
+
+def test_a_job_paused_while_its_files_are_read_keeps_its_report(world):
+    job_id = world.submit()
+    with world.services() as s:
+        task = s.job_worker.claim_validation("cpu-0/first")
+        s.jobs.pause(world.team, job_id)
+    with world.services() as s:
+        s.job_worker.finish_validation(task, s.job_worker.inspect(task))
+    assert world.job(job_id).status == "paused"
+    with world.services() as s:
+        assert s.jobs.resume(world.team, job_id).status == "queued"
+
+
+def test_a_job_paused_before_its_files_are_read_is_read_on_resume(world):
+    job_id = world.submit()
+    with world.services() as s:
+        s.jobs.pause(world.team, job_id)
+    assert world.validate() is None
+    with world.services() as s:
+        assert s.jobs.resume(world.team, job_id).status == "validating_files"
+    assert world.validate() == job_id
+
+
+def test_the_reaper_ends_leases_that_ran_out_and_only_those(world):
+    lost, alive = world.running(), world.running()
+    expire(world, lost.job_id)
+    with world.services() as s:
+        assert s.job_worker.tick() == 1
+    assert world.job(lost.job_id).status == "queued"
+    assert world.job(lost.job_id).attempts == 1
+    assert world.job(alive.job_id).status == "running"
+    with world.services() as s:
+        assert s.job_worker.heartbeat(lost.job_id, lost.fence) is Directive.FENCED
+
+
+def test_the_reaper_frees_a_validation_that_nobody_finishes(world):
+    job_id = world.submit()
+    with world.services() as s:
+        s.job_worker.claim_validation("cpu-0/first")
+    expire(world, job_id)
+    with world.services() as s:
+        assert s.job_worker.reap() == 1
+    job = world.job(job_id)
+    assert (job.status, job.attempts, job.owner) == ("validating_files", 1, None)
+
+
+def test_only_one_control_role_is_at_work(world):
+    with world.services() as first, world.services() as second:
+        assert first.job_worker.tick() == 0
+        assert second.job_worker.tick() == -1
+
+
+def test_a_worker_started_anew_loses_what_it_held_and_others_keep_theirs(world):
+    mine, other = world.running(), world.queued()
+    assert world.claim("host-00/first").job_id == other
+    with world.services() as s:
+        assert s.job_worker.release_previous("host-0", "second") == 1
+    assert world.job(mine.job_id).status == "queued"
+    assert world.job(other).status == "running"
+
+
+def test_a_heartbeat_never_shortens_a_long_lease(world, context):
+    job_id = world.submit()
+    with world.services() as s:
+        task = s.job_worker.claim_validation("cpu-0/first")
+    with world.services() as s:
+        s.work.session.get(Job, job_id).lease_until = far = world.job(job_id).created_at.replace(year=2100)
+    with world.services() as s:
+        s.job_worker.heartbeat(job_id, task.fence)
+    assert world.job(job_id).lease_until == far
+
+
+def encoded():
+    return Encoded(
+        run_id="r",
+        rows_in=27,
+        rows_trained=25,
+        dropped=((3, "longer than 128 tokens"), (9, "nothing to learn")),
+        truncated=1,
+        tokens=1000,
+        supervised_tokens=100,
+        longest=64,
+        total_steps=50,
+        trainable_parameters=4096,
+        targets=("q_proj",),
+    )
+
+
+def evaluation(*, is_labelled):
+    def scores(accuracy):
+        return {
+            "loss": 1 - accuracy,
+            "token_accuracy": accuracy,
+            "supervised_tokens": 9,
+            "classification": {"accuracy": accuracy, "macro_f1": accuracy, "correct": 1, "n": 3, "unmatched": 0}
+            if is_labelled
+            else None,
+            "latency": dict.fromkeys(
+                (
+                    "n",
+                    "time_to_first_token_ms_p50",
+                    "time_to_first_token_ms_p95",
+                    "tokens_per_second_p50",
+                    "end_to_end_ms_p50",
+                    "end_to_end_ms_p95",
+                ),
+                1,
+            ),
+            "evaluation_seconds": 1.0,
+        }
+
+    return Evaluation.model_validate(
+        {
+            "run_id": "r",
+            "rows": 3,
+            "labels": LABELS if is_labelled else None,
+            "base": scores(0.25),
+            "tuned": scores(0.75),
+            "samples": [{"line": 1, "prompt": "p", "expected": "e", "base": "b", "tuned": "t"}],
+        }
+    )
+
+
+def test_encoding_is_stored_and_dropped_rows_are_named(world):
+    task = world.running()
+    with world.services() as s:
+        s.job_worker.record_encoded(task.job_id, task.fence, encoded())
+        s.job_worker.record_encoded(task.job_id, task.fence, encoded())
+    messages = world.messages(task.job_id)
+    assert sum("2 of 27 examples are not trained: line 3: longer than 128 tokens" in text for text in messages) == 1
+    assert world.job(task.job_id).encoding["rows_trained"] == 25
+
+
+@pytest.mark.parametrize(("is_labelled", "words"), [(True, "accuracy 25.0%"), (False, "loss 0.750")])
+def test_an_evaluation_is_said_in_one_sentence(world, is_labelled, words):
+    task = world.running()
+    with world.services() as s:
+        s.job_worker.record_evaluation(task.job_id, task.fence, evaluation(is_labelled=is_labelled))
+    message = world.messages(task.job_id)[-1]
+    assert message.startswith("Evaluation on 3 held-out examples: ")
+    assert words in message
+    with world.services() as s:
+        s.job_worker.release(task.job_id, task.fence)
+    assert world.claim().has_evaluation is True
+
+
+def test_a_job_continues_from_its_own_teams_model(world):
+    task = world.running()
+    with world.services() as s:
+        parent = s.job_worker.publish_checkpoint(task.job_id, task.fence, 9, adapter("p/1"), None, is_final=True)
+        s.job_worker.succeed(task.job_id, task.fence, trained_tokens=1)
+    again = world.running(model=parent)
+    assert (again.parent.model_id, again.parent.archive_key, again.base.id) == (parent, "p/1", "tiny")
+
+
+STALE_WRITES = {
+    "record_event": lambda w, j, f: w.record_event(j, f, "late"),
+    "record_encoded": lambda w, j, f: w.record_encoded(j, f, encoded()),
+    "record_metrics": lambda w, j, f: w.record_metrics(j, f, [metric(1)]),
+    "record_resume_checkpoint": lambda w, j, f: w.record_resume_checkpoint(j, f, 1, "k", "0" * 64),
+    "publish_checkpoint": lambda w, j, f: w.publish_checkpoint(j, f, 1, adapter(), None, is_final=True),
+    "record_evaluation": lambda w, j, f: w.record_evaluation(j, f, evaluation(is_labelled=True)),
+    "succeed": lambda w, j, f: w.succeed(j, f, trained_tokens=1),
+    "fail": lambda w, j, f: w.fail(j, f, USAGE),
+    "release": lambda w, j, f: w.release(j, f),
+    "crash": lambda w, j, f: w.crash(j, f, "late"),
+}
+
+
+def snapshot_of(world, job_id):
+    job = world.job(job_id)
+    columns = {column.name: getattr(job, column.key) for column in Job.__mapper__.columns}
+    with world.services() as s:
+        metrics, _ = s.jobs.metrics(world.team, job_id, after_step=0, limit=100)
+        checkpoints = s.jobs.checkpoints(world.team, job_id, after=None, limit=100).rows
+    return columns, world.messages(job_id), world.audited(job_id), len(metrics), len(checkpoints)
+
+
+@pytest.mark.parametrize("write", STALE_WRITES)
+@pytest.mark.parametrize("successor", ["reaped", "claimed anew", "released"])
+def test_a_worker_that_lost_its_lease_can_change_nothing(world, write, successor):
+    stale = world.running()
+    if successor == "released":
+        with world.services() as s:
+            s.job_worker.release(stale.job_id, stale.fence)
+    else:
+        expire(world, stale.job_id)
+        with world.services() as s:
+            s.job_worker.reap()
+    if successor == "claimed anew":
+        with world.services() as s:
+            s.work.session.get(Job, stale.job_id).not_before = None
+        assert world.claim("host-1/first") is not None
+    before = snapshot_of(world, stale.job_id)
+    with pytest.raises(Fenced), world.services() as s:
+        STALE_WRITES[write](s.job_worker, stale.job_id, stale.fence)
+    assert snapshot_of(world, stale.job_id) == before
+
+
+def test_a_stale_validation_cannot_finish(world):
+    job_id = world.submit()
+    with world.services() as s:
+        task = s.job_worker.claim_validation("cpu-0/first")
+    expire(world, job_id)
+    with world.services() as s:
+        s.job_worker.reap()
+    with world.services() as s:
+        report = s.job_worker.inspect(task)
+    with pytest.raises(Fenced), world.services() as s:
+        s.job_worker.finish_validation(task, report)
+    assert world.job(job_id).status == "validating_files"
+
+
+def test_every_write_of_the_interface_is_among_the_stale_writes():
+    public = {name for name in dir(type_of_worker()) if not name.startswith("_")}
+    not_fenced = {"claim_validation", "claim_training", "inspect", "reap", "release_previous", "tick"}
+    assert public - not_fenced == {*STALE_WRITES, "finish_validation", "heartbeat"}
+
+
+def type_of_worker():
+    from app.jobs.worker_service import JobWorkerService  # noqa: PLC0415 - named here alone
+
+    return JobWorkerService
