@@ -1,0 +1,254 @@
+"""One engine process: started in its own session, spoken to in JSON lines, killed as a group."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from logging import INFO, Formatter, LogRecord
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from app.contracts.reports import Ready, Report, report_adapter
+from app.contracts.specs import Command
+from app.logs import logger
+
+ENGINE_COMMAND = (sys.executable, "-P", "-m", "workers.engine")
+
+# What an engine may know of its surroundings: no address, no key, nothing of TUNESMITH_.
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # lets a resumed run repeat the unbroken one on a GPU
+}
+_LOG_BYTES = 4 * 1024 * 1024
+_EXIT_WAIT_SECONDS = 5.0
+
+
+class EngineLost(Exception):  # noqa: N818 - the state of the engine
+    """The engine is gone or speaks nonsense; the message says how, in words for the job's owner."""
+
+
+def engine_environment(source: Mapping[str, str], *, threads: int | None) -> dict[str, str]:
+    """The few variables an engine gets: an allowlist, offline flags, and the number of CPU threads."""
+    result = {name: source[name] for name in _INHERITED if name in source}
+    package_root = Path(__file__).resolve().parents[2]
+    result["PYTHONPATH"] = os.pathsep.join(filter(None, (str(package_root), source.get("PYTHONPATH"))))
+    result.update(_OFFLINE)
+    if threads is not None:
+        result.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
+    return result
+
+
+class EngineProcess:
+    """The life of one process, from `start` to its end. A new engine is a new object."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        self._command = tuple(command)
+        self._environment = dict(environment)
+        self._folder = folder
+        self._reports: queue.Queue[Report | EngineLost] = queue.Queue()
+        self._stdin_lock = threading.Lock()
+        self._reap_lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._spawned = threading.Event()
+        self._spawn_error: OSError | None = None
+        self._killed_because: str | None = None
+        self._lost: EngineLost | None = None
+        self._stderr_tail: deque[str] = deque(maxlen=20)
+        self._ended = threading.Event()
+        self._nonsense: str | None = None
+        self._keeper = threading.Thread(target=self._keep, name="engine-keeper", daemon=True)
+        self.ready: Ready | None = None
+        self.resident_base: str | None = None
+        self.last_report_at = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "start() comes first"  # noqa: S101
+        return self._process.pid
+
+    def start(self) -> None:
+        """Spawn the process; `EngineLost` if the system cannot. Does not wait for `Ready`."""
+        self._keeper.start()
+        self._spawned.wait()
+        if self._spawn_error is not None:
+            raise EngineLost(f"the engine could not be started: {self._spawn_error}") from self._spawn_error
+
+    def take_ready(self, timeout_seconds: float) -> None:
+        """Wait a while for the engine's first report; `EngineLost` if the engine ends or says something else."""
+        report = self.next_report(timeout_seconds)
+        if report is None:
+            return
+        if not isinstance(report, Ready):
+            self.kill("it reported before it was ready")
+            raise EngineLost("the engine reported before it was ready")
+        self.ready = report
+
+    def send(self, command: Command) -> None:
+        """Write one command; `EngineLost` if nobody reads any more."""
+        line = command.model_dump_json().encode() + b"\n"
+        process = self._process
+        if process is None or process.stdin is None:
+            raise EngineLost("the engine was never started")
+        try:
+            with self._stdin_lock:
+                process.stdin.write(line)
+                process.stdin.flush()
+        except (OSError, ValueError) as error:
+            raise EngineLost(str(self._lost or f"the engine no longer listens: {error}")) from error
+
+    def next_report(self, timeout_seconds: float) -> Report | None:
+        """The next report, None after the timeout; `EngineLost` once all was read and the process has ended."""
+        if self._lost is not None and self._reports.empty():
+            raise self._lost
+        try:
+            report = self._reports.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return None
+        if isinstance(report, EngineLost):
+            self._lost = report
+            raise report
+        return report
+
+    def is_alive(self) -> bool:
+        return self._process is not None and not self._ended.is_set()
+
+    def kill(self, because: str) -> None:
+        """SIGKILL to the whole group, then wait until the system has taken everything back."""
+        process = self._process
+        if process is None:
+            return
+        with self._reap_lock:
+            if process.returncode is None:
+                self._killed_because = self._killed_because or because
+                _kill_group(process.pid)
+        self._ended.wait(_EXIT_WAIT_SECONDS)
+
+    def close(self, grace_seconds: float) -> None:
+        """End of input asks it to leave; after the grace it is killed."""
+        if self._process is None:
+            return
+        self._close_stdin()
+        self._keeper.join(grace_seconds)
+        self.kill("its supervisor left")
+
+    def _keep(self) -> None:
+        """Spawn, wait for the end, kill what is left of the group while its id is still taken, reap.
+
+        One thread for all of it: the engine asks the kernel to be killed when its parent dies, and
+        "parent" means the thread that spawned it.
+        """
+        try:
+            process = self._spawn()
+        except OSError as error:
+            self._spawn_error = error
+            self._spawned.set()
+            return
+        self._process = process
+        self._spawned.set()
+        readers = [
+            threading.Thread(target=read, args=(process,), name=f"engine-{name}", daemon=True)
+            for name, read in (("stdout", self._read_reports), ("stderr", self._copy_stderr))
+        ]
+        for reader in readers:
+            reader.start()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with self._reap_lock:
+            _kill_group(process.pid)
+            exit_code = process.wait()
+        self._ended.set()
+        self._close_stdin()
+        for reader in readers:
+            reader.join(_EXIT_WAIT_SECONDS)
+        self._reports.put(EngineLost(self._nonsense or self._describe_end(exit_code)))
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environment,
+            cwd=self._folder,
+            start_new_session=True,
+        )
+
+    def _read_reports(self, process: subprocess.Popen[bytes]) -> None:
+        """Queue reports until the end of the pipe. A line that is none, or a pipe closed in life, ends the engine."""
+        assert process.stdout is not None  # noqa: S101
+        with process.stdout:
+            for line in process.stdout:
+                try:
+                    report = report_adapter.validate_json(line)
+                except ValidationError:
+                    logger.error("the engine wrote a line that is no report: %r", line[:200])
+                    self._nonsense = "the engine wrote something that is no report"
+                    self.kill(self._nonsense)
+                    return
+                self.last_report_at = time.monotonic()
+                self._reports.put(report)
+        if not self._ended.wait(_EXIT_WAIT_SECONDS):
+            self.kill("it closed its reports")
+
+    def _copy_stderr(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None  # noqa: S101
+        log = RotatingFileHandler(self._folder / "engine.log", maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8")
+        log.setFormatter(Formatter(f"%(asctime)s {process.pid} %(message)s"))
+        try:
+            for line in process.stderr:
+                text = line.decode("utf-8", "replace").rstrip()
+                self._stderr_tail.append(text)
+                log.handle(LogRecord("engine", INFO, "", 0, text, None, None))
+        finally:
+            process.stderr.close()
+            log.close()
+
+    def _close_stdin(self) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        try:
+            with self._stdin_lock:
+                process.stdin.close()
+        except OSError as error:
+            logger.debug("the engine had closed its input already: %s", error)
+
+    def _describe_end(self, exit_code: int) -> str:
+        if self._killed_because is not None:
+            return f"the engine was stopped: {self._killed_because}"
+        for line in self._stderr_tail:
+            logger.error("engine's last words: %s", line)
+        if exit_code == -signal.SIGKILL:
+            return "the engine was killed by SIGKILL from outside, most likely because the machine ran out of memory"
+        if exit_code < 0:
+            return f"the engine was killed by {signal.Signals(-exit_code).name}"
+        return f"the engine ended with exit code {exit_code}"
+
+
+def _kill_group(leader_pid: int) -> None:
+    try:
+        os.killpg(leader_pid, signal.SIGKILL)
+    except ProcessLookupError:
+        logger.debug("the engine's group %d is gone already", leader_pid)

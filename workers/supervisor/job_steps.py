@@ -1,0 +1,182 @@
+"""The steps of one attempt at a job: data, training, evaluation, success; and what is kept when it is cut short."""
+
+import time
+from pathlib import Path
+
+from app.contracts.errors import WorkerFailure, fatal
+from app.contracts.reports import Checkpoint, Encoded, Evaluation, Finished, Metric
+from app.contracts.specs import AdapterRef, EvalSpec, TrainSpec
+from app.datasets.report import PreparedDataset
+from app.jobs.worker_messages import TrainingTask
+from app.logs import logger
+from workers.supervisor import checkpoint_folder
+from workers.supervisor.checkpoint_folder import CheckpointDamaged
+from workers.supervisor.engine_run import EngineRun
+from workers.supervisor.held_job import HeldJob
+from workers.supervisor.publisher import Publisher
+from workers.supervisor.run_watch import StopReason
+from workers.supervisor.workspace import Workspace
+
+_METRICS_SECONDS = 1.0
+# With the engine's own grace this keeps a shutdown below 30 s.
+_SHUTDOWN_UPLOAD_SECONDS = 8.0
+
+
+class JobSteps:
+    """Runs the steps in order. Whatever ends them early comes out as an exception; see `run_job`."""
+
+    def __init__(
+        self, held: HeldJob, task: TrainingTask, workspace: Workspace, publisher: Publisher, engine_run: EngineRun
+    ) -> None:
+        self._held = held
+        self._task = task
+        self._workspace = workspace
+        self._publisher = publisher
+        self._engine_run = engine_run
+        self._run_id = f"{task.job_id}-{held.fence}"
+        self._metrics: list[Metric] = []
+        self._metrics_since = time.monotonic()
+        self._offered_steps: set[int] = set()
+        self._reported: Checkpoint | None = None
+        self._resume: Path | None = None
+
+    def run_all(self) -> None:
+        """From the files to `succeeded`."""
+        data = self._workspace.prepare(self._held.context)
+        finished = self._train(data)
+        if data.heldout_rows > 0 and not self._task.has_evaluation:
+            self._evaluate(data, finished)
+        while not self._publisher.drain(_METRICS_SECONDS):
+            self._engine_run.watch.check()
+        self._engine_run.watch.check()
+        job_id, fence, tokens = self._held.job_id, self._held.fence, finished.trained_tokens
+        self._held.write(lambda jobs: jobs.succeed(job_id, fence, trained_tokens=tokens))
+
+    def keep_value(self, reason: StopReason) -> bool:
+        """Store the last checkpoint of a run cut short; whether nothing of worth is left on this disk alone."""
+        try:
+            last = self._last_checkpoint(reason)
+            if last is not None:
+                self._offer(last, as_model=True)
+            is_stored = self._publisher.drain(_SHUTDOWN_UPLOAD_SECONDS if reason == "shutdown" else None)
+        except (WorkerFailure, CheckpointDamaged) as error:
+            logger.warning("the last checkpoint of job %s was not stored: %s", self._held.job_id, error)
+            return False
+        return is_stored or reason == "cancel"
+
+    def _last_checkpoint(self, reason: StopReason) -> Checkpoint | None:
+        """What a stop turns into a model: the newest state at a cancel, this attempt's own at a pause."""
+        if reason == "pause":
+            return self._reported
+        folder = checkpoint_folder.newest(self._workspace.checkpoints) if reason == "cancel" else None
+        return None if folder is None else checkpoint_folder.describe(folder, self._run_id, is_final=False)
+
+    def _train(self, data: PreparedDataset) -> Finished:
+        """Train, or only learn from the engine that an earlier attempt had finished."""
+        spec = self._train_spec(data)
+        try:
+            for report in self._engine_run.reports(spec):
+                match report:
+                    case Encoded():
+                        self._record_encoded(report)
+                        self._offer_forgotten(report.total_steps)
+                    case Metric():
+                        self._metrics.append(report)
+                    case Checkpoint():
+                        self._record_metrics()
+                        self._reported = report
+                        self._offer(report, as_model=report.is_epoch_end or report.is_final)
+                    case Finished():
+                        self._offer_final(report)
+                        return report
+                    case _:
+                        pass
+                if time.monotonic() - self._metrics_since >= _METRICS_SECONDS:
+                    self._record_metrics()
+        finally:
+            self._record_metrics()
+        raise fatal("protocol", "The engine ended a training run without its result.")
+
+    def _evaluate(self, data: PreparedDataset, finished: Finished) -> None:
+        """Base beside tuned on the held-out rows, on the engine that has both in memory."""
+        job_id, fence = self._held.job_id, self._held.fence
+        self._held.write(
+            lambda jobs: jobs.record_event(
+                job_id, fence, f"Evaluating base and tuned model on {data.heldout_rows} held-out rows."
+            )
+        )
+        spec = EvalSpec(
+            run_id=f"{self._run_id}-evaluation",
+            base=self._task.base,
+            adapter=AdapterRef(id=job_id, path=finished.adapter_path, sha256=finished.adapter_sha256),
+            recipe=self._task.spec.get("recipe", "chat"),
+            rows=data.heldout_path,
+            labels=self._task.labels,
+            max_length=self._task.spec["max_length"],
+            seed=self._task.spec["seed"],
+        )
+        for report in self._engine_run.reports(spec):
+            if isinstance(report, Evaluation):
+                self._record_evaluation(report)
+
+    def _train_spec(self, data: PreparedDataset) -> TrainSpec:
+        context = self._held.context
+        parent = self._workspace.fetch_parent(context)
+        self._resume = self._workspace.find_resume(context)
+        return TrainSpec(
+            run_id=self._run_id,
+            base=self._task.base,
+            train_rows=data.train_path,
+            train_rows_sha256=data.train_sha256,
+            valid_rows=data.heldout_path if self._task.validation_file is not None else None,
+            output_dir=str(self._workspace.output),
+            resume_from=None if self._resume is None else str(self._resume),
+            initial_adapter=parent,
+            **self._task.spec,
+        )
+
+    def _offer_forgotten(self, total_steps: int) -> None:
+        """After a resumption: say so, and offer what an attempt that died had not brought to the store.
+
+        Checkpoints are stored in their order, models before the resume checkpoint of the same step:
+        what is newer than the stored resume checkpoint may be missing. The final one has its own way.
+        """
+        if self._resume is None:
+            return
+        step = checkpoint_folder.step_of(self._resume)
+        job_id, fence = self._held.job_id, self._held.fence
+        self._held.write(lambda jobs: jobs.record_event(job_id, fence, f"Resuming from the checkpoint of step {step}."))
+        stored_step = self._task.resume_checkpoint.step if self._task.resume_checkpoint else 0
+        for folder in checkpoint_folder.epoch_ends(self._resume):
+            if stored_step < checkpoint_folder.step_of(folder) < total_steps:
+                self._offer(checkpoint_folder.describe(folder, self._run_id, is_final=False), as_model=True)
+        if stored_step < step:
+            self._publisher.offer(
+                checkpoint_folder.describe(self._resume, self._run_id, is_final=False), as_model=False
+            )
+
+    def _offer_final(self, finished: Finished) -> None:
+        """The final adapter, unless it is published or on its way."""
+        if finished.step not in self._offered_steps and self._task.final_model_id is None:
+            folder = Path(finished.adapter_path).parent
+            self._offer(checkpoint_folder.describe(folder, self._run_id, is_final=True), as_model=True)
+
+    def _offer(self, checkpoint: Checkpoint, *, as_model: bool) -> None:
+        if checkpoint.step in self._offered_steps:
+            return
+        if as_model:
+            self._offered_steps.add(checkpoint.step)
+        self._publisher.offer(checkpoint, as_model=as_model)
+
+    def _record_encoded(self, encoded: Encoded) -> None:
+        self._held.write(lambda jobs: jobs.record_encoded(self._held.job_id, self._held.fence, encoded))
+
+    def _record_evaluation(self, evaluation: Evaluation) -> None:
+        self._held.write(lambda jobs: jobs.record_evaluation(self._held.job_id, self._held.fence, evaluation))
+
+    def _record_metrics(self) -> None:
+        """Write what has gathered, in one unit of work."""
+        self._metrics_since = time.monotonic()
+        if self._metrics:
+            batch, self._metrics = self._metrics, []
+            self._held.write(lambda jobs: jobs.record_metrics(self._held.job_id, self._held.fence, batch))

@@ -1,0 +1,63 @@
+"""Claim, run, next, until there is no work."""
+
+import threading
+import time
+from pathlib import Path
+
+from app.context import Context
+from app.factory import Services
+from app.logs import bind, logger
+from workers.supervisor.engine_run import Patience
+from workers.supervisor.engine_slot import EngineSlot
+from workers.supervisor.held_job import HeldJob
+from workers.supervisor.identity import WorkerName
+from workers.supervisor.inspect_job import inspect_job
+from workers.supervisor.lease import Lease
+from workers.supervisor.run_job import run_job
+from workers.supervisor.workspace import sweep
+
+
+def train_round(
+    context: Context,
+    name: WorkerName,
+    slot: EngineSlot,
+    *,
+    root: Path,
+    shutdown: threading.Event,
+    patience: Patience,
+) -> None:
+    """Train one job after the other. Nothing is claimed before an engine is ready for it."""
+    while not shutdown.is_set():
+        engine = slot.ensure_ready()
+        asked_at = time.monotonic()
+        with context.database.unit_of_work() as work:
+            task = Services(context, work).job_worker.claim_training(name.owner)
+        if task is None:
+            return
+        bind(job_id=task.job_id)
+        logger.info("claimed with fence %d, attempt %d", task.fence, task.attempts + 1)
+        sweep(root, keep=task.job_id)
+        lease = Lease(context.settings.lease_seconds, granted_at=asked_at)
+        held = HeldJob(context, task.job_id, task.fence, lease)
+        run_job(held, task, engine, root=root, shutdown=shutdown, patience=patience)
+
+
+def inspect_round(context: Context, name: WorkerName, shutdown: threading.Event) -> None:
+    """Inspect the files of one job after the other."""
+    while not shutdown.is_set():
+        asked_at = time.monotonic()
+        with context.database.unit_of_work() as work:
+            task = Services(context, work).job_worker.claim_validation(name.owner)
+        if task is None:
+            return
+        bind(job_id=task.job_id)
+        lease = Lease(context.settings.lease_seconds, granted_at=asked_at)
+        inspect_job(HeldJob(context, task.job_id, task.fence, lease), task)
+
+
+def control_round(context: Context) -> None:
+    """End expired leases and ring for what waits. Several control workers do no harm: one acts at a time."""
+    with context.database.unit_of_work() as work:
+        ended = Services(context, work).job_worker.tick()
+    if ended > 0:
+        logger.warning("%d leases had run out", ended)
