@@ -1,0 +1,25 @@
+"""What the chat feature asks of a serving engine, wherever it runs."""
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from app.contracts.generation import Done, PromptScored, TokenDelta
+from app.contracts.specs import GenerateSpec
+
+AnswerLine = PromptScored | TokenDelta | Done
+
+
+class Generator(Protocol):
+    """The contract; `HttpGenerator` keeps it, and so does the scripted one of the tests."""
+
+    def generate(self, spec: GenerateSpec) -> AsyncGenerator[AnswerLine, None]:
+        """The lines of one answer as they come; the last one is `Done`, always.
+
+        Everything that prevents this is an `AppError`: before the first line if the request was refused,
+        later if the answer broke. Closing the iterator early stops the generation.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give connections back; called once, at the end of the process."""
+        ...

@@ -1,0 +1,123 @@
+"""The serving engine over HTTP: one POST an answer, read line by line, dropped when the reader goes away."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import httpx
+from pydantic import ValidationError
+
+from app.chat.backend import AnswerLine
+from app.contracts.errors import WorkerError
+from app.contracts.generation import Done, ErrorLine, GenerationLine, generation_line_adapter
+from app.contracts.specs import GenerateSpec
+from app.errors import AppError, InvalidInput, Unavailable
+from app.logs import logger
+from app.settings import Settings
+
+_CONNECT_SECONDS = 5.0
+# The first line comes only once the request has left the engine's queue.
+_READ_SECONDS = 600.0
+_BROKEN = "The answer was cut off: the serving engine went away in the middle of it. Please send the request again."
+
+
+class HttpGenerator:
+    """Talks to `settings.server_url`; keeps connections between requests."""
+
+    def __init__(self, settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        token = settings.server_token
+        self._url = settings.server_url
+        self._client = httpx.AsyncClient(
+            base_url=settings.server_url or "",
+            headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token is not None else {},
+            timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
+            transport=transport,
+            trust_env=False,  # a private address: never through a proxy of the surroundings
+        )
+
+    async def generate(self, spec: GenerateSpec) -> AsyncGenerator[AnswerLine, None]:
+        if self._url is None:
+            raise Unavailable(
+                "This installation has no serving engine, so models can be trained but not asked. "
+                "The operator starts one and names it in TUNESMITH_SERVER_URL.",
+                code="no_serving_engine",
+            )
+        body = spec.model_dump_json().encode()
+        try:
+            async with self._client.stream(
+                "POST", "/generate", content=body, headers={"Content-Type": "application/json"}
+            ) as response:
+                if response.status_code != 200:
+                    raise _refusal(response.status_code, await response.aread())
+                async with aclosing(_lines(response)) as lines:
+                    async for line in lines:
+                        yield line
+        except httpx.ConnectError as error:
+            logger.warning("serving engine not reachable at %s: %s", self._url, error)
+            raise Unavailable(
+                "The serving engine is not reachable right now; try again in a few seconds. "
+                "If it stays away, the operator should look at the process behind TUNESMITH_SERVER_URL.",
+                code="serving_engine_unreachable",
+            ) from error
+        except httpx.TimeoutException as error:
+            raise Unavailable(
+                "The serving engine did not answer in time; it is overloaded or hangs. Please try again later.",
+                code="serving_engine_timeout",
+            ) from error
+        except httpx.TransportError as error:
+            raise Unavailable(_BROKEN, code="answer_cut") from error
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[AnswerLine, None]:
+    """The stream up to and with `Done`; an error line and a missing end are raised."""
+    async for text in response.aiter_lines():
+        if not text:
+            continue
+        line = _parse(text)
+        if isinstance(line, ErrorLine):
+            raise to_app_error(line.error)
+        yield line
+        if isinstance(line, Done):
+            return
+    raise Unavailable(_BROKEN, code="answer_cut")
+
+
+def _parse(text: str | bytes) -> GenerationLine:
+    try:
+        return generation_line_adapter.validate_json(text)
+    except ValidationError as error:
+        logger.error("the serving engine sent a line that is not in the contract: %s", error)
+        raise AppError(
+            "The serving engine answered in a form this service does not understand; are both of the same version?",
+            code="serving_engine_protocol",
+        ) from error
+
+
+def _refusal(status: int, body: bytes) -> AppError:
+    """The error behind a status other than 200."""
+    if status == 401:
+        logger.error("the serving engine refused our token: set the same TUNESMITH_SERVER_TOKEN for both")
+        return Unavailable(
+            "The serving engine refused this service's own token. The operator must give both the same "
+            "TUNESMITH_SERVER_TOKEN.",
+            code="serving_engine_token",
+        )
+    line = _parse(body)
+    if not isinstance(line, ErrorLine):
+        return AppError("The serving engine answered with an error but no reason.", code="serving_engine_protocol")
+    return to_app_error(line.error)
+
+
+def to_app_error(error: WorkerError) -> AppError:
+    """Usage is the caller's to mend, transient passes by itself, fatal is ours."""
+    match error.kind:
+        case "usage":
+            return InvalidInput(error.message, code=error.code, param=error.param)
+        case "transient":
+            return Unavailable(error.message, code=error.code)
+        case "fatal":
+            logger.error("the serving engine failed: %s: %s", error.code, error.message)
+            return AppError(error.message, code=error.code)

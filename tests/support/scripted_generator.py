@@ -1,0 +1,47 @@
+"""A serving engine that says what a test tells it to, and remembers what it was asked."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+from app.chat.backend import AnswerLine
+from app.contracts.generation import Done, Timing, TokenDelta, Usage
+from app.contracts.specs import GenerateSpec
+from app.errors import AppError
+
+TIMING = Timing(queued_ms=0.0, time_to_first_token_ms=1.0, total_ms=2.0)
+
+
+def done(*, prompt_tokens: int = 3, completion_tokens: int = 2) -> Done:
+    """The last line of an answer."""
+    return Done(usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens), timing=TIMING)
+
+
+def saying(*pieces: str, choices: int = 1) -> list[AnswerLine]:
+    """The lines of an answer in these pieces, the same for every choice."""
+    lines: list[AnswerLine] = [TokenDelta(index=i, text=piece) for piece in pieces for i in range(choices)]
+    lines += [TokenDelta(index=i, text="", finish_reason="stop") for i in range(choices)]
+    return [*lines, done(completion_tokens=len(pieces) * choices)]
+
+
+class ScriptedGenerator:
+    """Keeps the contract of `Generator`. An `AppError` in the script is raised where it stands."""
+
+    def __init__(self, *scripts: Sequence[AnswerLine | AppError]) -> None:
+        self.scripts = list(scripts)
+        self.specs: list[GenerateSpec] = []
+        self.open_answers = 0
+        self.is_closed = False
+
+    async def generate(self, spec: GenerateSpec) -> AsyncGenerator[AnswerLine, None]:
+        script = self.scripts[min(len(self.specs), len(self.scripts) - 1)]
+        self.specs.append(spec)
+        self.open_answers += 1
+        try:
+            for line in script:
+                if isinstance(line, AppError):
+                    raise line
+                yield line
+        finally:
+            self.open_answers -= 1
+
+    async def aclose(self) -> None:
+        self.is_closed = True
