@@ -59,5 +59,10 @@ class CeleryBroker:
         except (OperationalError, OSError) as error:
             logger.warning("the bell of queue %s could not be rung; the control role will ring again: %s", queue, error)
 
+    def check(self) -> None:
+        """Raise `OperationalError` or `OSError` if the broker cannot be reached right now."""
+        with self._celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)
+
     def close(self) -> None:
         self._celery.close()

@@ -21,7 +21,7 @@ from workers.supervisor.engine_run import Patience
 from workers.supervisor.engine_slot import EngineSlot
 from workers.supervisor.identity import WorkerName
 from workers.supervisor.presence import Presence
-from workers.supervisor.round import control_round, inspect_round, train_round
+from workers.supervisor.round import ControlRounds, inspect_round, train_round
 from workers.tasks.rounds import Rounds
 
 LOOK_SECONDS = 5.0  # how late a worker finds work when no bell rings
@@ -82,7 +82,7 @@ def _open_role(
 ) -> Callable[[], None]:
     """What a round of this role does; what it needs for life is put on `stack`."""
     if role is Queue.CONTROL:
-        return lambda: control_round(context)
+        return ControlRounds(context).run
     if role is Queue.CPU:
         stack.enter_context(Presence(context, name, None))
         return lambda: inspect_round(context, name, shutdown)

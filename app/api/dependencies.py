@@ -7,23 +7,24 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
+from app.api.idempotency import begin
 from app.context import Context
 from app.db.engine import UnitOfWork
 from app.errors import Forbidden, Unauthorized
 from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission, is_allowed
-from app.logs import bind
 
 _bearer = HTTPBearer(auto_error=False, description="An API key of a team")
 
 
-def _context(request: Request) -> Context:
+# These two do no input or output; `async` saves them a trip to another thread.
+async def _context(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     """Services over the request's unit of work, which `app.api.edge` commits and closes."""
     work: UnitOfWork = request.state.work
     return Services(request.app.state.context, work)
@@ -34,37 +35,37 @@ ServicesDep = Annotated[Services, Depends(_services)]
 
 
 def _caller(
-    request: Request,
     services: ServicesDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
-    caller: Caller | None = getattr(request.state, "caller", None)
-    if caller is not None:
-        return caller
     if credentials is None:
         raise Unauthorized(
             "You didn't provide an API key. Send it in the header 'Authorization: Bearer YOUR_KEY'.",
             code="invalid_api_key",
         )
-    caller = services.identity.authenticate(credentials.credentials)
-    request.state.caller = caller
-    bind(team_id=caller.team_id)
-    return caller
+    return services.identity.authenticate(credentials.credentials)
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]
 
 
-def allow(permission: Permission) -> Callable[[Caller], Caller]:
-    """A dependency that lets the caller pass only with this right. Every route has exactly one."""
+def allow(permission: Permission) -> Callable[[Request, Caller, Services], Caller]:
+    """A dependency that lets the caller pass only with this right. Every route has exactly one.
 
-    def check(caller: CallerDep) -> Caller:
+    It also honours Idempotency-Key. Routes that read their own body have no hash of it yet and call
+    `app.api.idempotency.begin` themselves once they have.
+    """
+
+    def check(request: Request, caller: CallerDep, services: ServicesDep) -> Caller:
         if not is_allowed(caller.role, permission):
             raise Forbidden(
                 f"Your API key has the role '{caller.role}', which does not include '{permission}'. "
                 "Ask an admin of your team for a key of a stronger role.",
                 code="insufficient_permissions",
             )
+        body_sha256: str | None = getattr(request.state, "body_sha256", None)
+        if body_sha256 is not None:
+            begin(request, services.work, caller, body_sha256=body_sha256)
         return caller
 
     check.permission = permission  # type: ignore[attr-defined]  # read by the test that walks all routes

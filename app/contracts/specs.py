@@ -67,11 +67,17 @@ class TrainSpec(Contract):
     batch_size: int = Field(ge=1, le=256, description="rows per optimizer step")
     n_epochs: int = Field(ge=1, le=50)
     seed: int = Field(ge=0, le=2**31 - 1)
-    max_length: int = Field(gt=0, description="tokens a row may have; longer rows lose the left of their prompt or are dropped")
-    token_budget: int | None = Field(default=None, gt=0, description="tokens per micro-batch; None lets the engine choose")
+    max_length: int = Field(
+        gt=0, description="tokens a row may have; longer rows lose the left of their prompt or are dropped"
+    )
+    token_budget: int | None = Field(
+        default=None, gt=0, description="tokens per micro-batch; None lets the engine choose"
+    )
     valid_every_steps: int | None = Field(default=None, ge=1)
     valid_rows_per_check: int = Field(default=32, ge=1)
-    resume_checkpoint_seconds: float = Field(default=20.0, ge=0, description="least time between resume checkpoints; 0 = after every step")
+    resume_checkpoint_seconds: float = Field(
+        default=20.0, ge=0, description="least time between resume checkpoints; 0 = after every step"
+    )
     deadline_seconds: float | None = None
 
 
@@ -85,7 +91,9 @@ class EvalSpec(Contract):
     adapter: AdapterRef
     recipe: Recipe = "chat"
     rows: str = Field(description="path of the canonical held-out rows")
-    labels: tuple[str, ...] | None = Field(default=None, description="the distinct answers, where the task is classification")
+    labels: tuple[str, ...] | None = Field(
+        default=None, description="the distinct answers, where the task is classification"
+    )
     max_length: int = Field(gt=0)
     token_budget: int | None = Field(default=None, gt=0)
     latency_rows: int = Field(default=16, ge=1)

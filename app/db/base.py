@@ -25,6 +25,6 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads this class attribute
         datetime: DateTime(timezone=True),
-        Json: JSONB,
-        list[Any]: JSONB,
+        Json: JSONB(none_as_null=True),
+        list[Any]: JSONB(none_as_null=True),
     }

@@ -8,6 +8,12 @@ from sqlalchemy.orm import Session
 
 from app.broker import Broker
 from app.contracts.tasks import Queue
+from app.logs import logger
+
+
+def driver_url(url: str) -> str:
+    """The `postgresql://…` of the settings, with the driver we use."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 class UnitOfWork:
@@ -17,27 +23,43 @@ class UnitOfWork:
         self.session = session
         self._broker = broker
         self._rings: dict[Queue, None] = {}
+        self._after_commit: list[Callable[[], None]] = []
         self._after_rollback: list[Callable[[], None]] = []
 
     def ring(self, queue: Queue) -> None:
         """Wake `queue` once the transaction is in; dropped on rollback. Several rings are one."""
         self._rings[queue] = None
 
+    def on_commit(self, action: Callable[[], None]) -> None:
+        """Do something outside the database (remove bytes) once the transaction is in; dropped on rollback.
+
+        An `OSError` of `action` is logged, not raised: the transaction is already in. Whoever needs the
+        action to happen for sure lets a sweep of the control role repeat it.
+        """
+        self._after_commit.append(action)
+
     def on_rollback(self, undo: Callable[[], None]) -> None:
         """Undo something outside the database (bytes just written) if the transaction does not happen."""
         self._after_rollback.append(undo)
 
     def commit(self) -> None:
-        """Called once, at the edge. Features never call it."""
+        """Called at the edge. Features never call it."""
         self.session.commit()
         self._after_rollback.clear()
-        for queue in self._rings:
+        rings, self._rings = self._rings, {}
+        for queue in rings:
             self._broker.ring(queue)
-        self._rings.clear()
+        actions, self._after_commit = self._after_commit, []
+        for action in actions:
+            try:
+                action()
+            except OSError:
+                logger.exception("an action after the commit failed; the control role will repeat it")
 
     def rollback(self) -> None:
         self.session.rollback()
         self._rings.clear()
+        self._after_commit.clear()
         for undo in reversed(self._after_rollback):
             undo()
         self._after_rollback.clear()
@@ -53,7 +75,7 @@ class Database:
 
     def __init__(self, url: str, broker: Broker, *, pool_size: int = 10) -> None:
         self.engine = create_engine(
-            url.replace("postgresql://", "postgresql+psycopg://", 1),
+            driver_url(url),
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,

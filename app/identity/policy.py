@@ -27,7 +27,9 @@ class Permission(StrEnum):
     TEAM_WRITE = "team:write"
 
 
-_VIEWER = frozenset({Permission.FILES_READ, Permission.JOBS_READ, Permission.MODELS_READ, Permission.MODELS_USE, Permission.POOL_READ})
+_VIEWER = frozenset(
+    {Permission.FILES_READ, Permission.JOBS_READ, Permission.MODELS_READ, Permission.MODELS_USE, Permission.POOL_READ}
+)
 _TRAINER = _VIEWER | {Permission.FILES_WRITE, Permission.JOBS_WRITE, Permission.MODELS_WRITE}
 _GRANTS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,

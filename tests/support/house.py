@@ -27,7 +27,7 @@ from workers.supervisor.engine_run import Patience
 from workers.supervisor.engine_slot import EngineSlot
 from workers.supervisor.identity import WorkerName
 from workers.supervisor.presence import Presence
-from workers.supervisor.round import control_round, inspect_round, train_round
+from workers.supervisor.round import ControlRounds, inspect_round, train_round
 from workers.tasks.rounds import Rounds
 
 REPOSITORY = Path(__file__).parents[2]
@@ -140,7 +140,7 @@ class House:
             services.jobs.resume(self.caller, job_id)
 
     def tick(self) -> None:
-        control_round(self.context)
+        ControlRounds(self.context).run()
 
     def job(self, job_id: str) -> Job:
         with self.context.database.unit_of_work() as work:

@@ -4,6 +4,7 @@ import threading
 import time
 from pathlib import Path
 
+from app import retention
 from app.context import Context
 from app.factory import Services
 from app.logs import bind, logger
@@ -55,9 +56,23 @@ def inspect_round(context: Context, name: WorkerName, shutdown: threading.Event)
         inspect_job(HeldJob(context, task.job_id, task.fence, lease), task)
 
 
-def control_round(context: Context) -> None:
-    """End expired leases and ring for what waits. Several control workers do no harm: one acts at a time."""
-    with context.database.unit_of_work() as work:
-        ended = Services(context, work).job_worker.tick()
-    if ended > 0:
-        logger.warning("%d leases had run out", ended)
+class ControlRounds:
+    """End expired leases and ring for what waits; now and then remove what is due.
+
+    Several control workers do no harm: one acts at a time.
+    """
+
+    def __init__(self, context: Context, *, sweep_period_seconds: float = 60.0) -> None:
+        self._context = context
+        self._sweep_period_seconds = sweep_period_seconds
+        self._swept_at: float | None = None
+
+    def run(self) -> None:
+        with self._context.database.unit_of_work() as work:
+            ended = Services(self._context, work).job_worker.tick()
+        if ended > 0:
+            logger.warning("%d leases had run out", ended)
+        now = time.monotonic()
+        if self._swept_at is None or now - self._swept_at >= self._sweep_period_seconds:
+            self._swept_at = now
+            retention.sweep(self._context)

@@ -10,6 +10,7 @@ from app.db.tables.idempotency_keys import IdempotencyKey
 from app.db.tables.job_events import JobEvent
 from app.db.tables.job_metrics import JobMetric
 from app.db.tables.jobs import Job
+from app.db.tables.pending_artifacts import PendingArtifact
 from app.db.tables.stored_completions import StoredCompletion
 from app.db.tables.teams import Team
 from app.db.tables.tuned_models import TunedModel
@@ -27,6 +28,7 @@ __all__ = [
     "Job",
     "JobEvent",
     "JobMetric",
+    "PendingArtifact",
     "StoredCompletion",
     "Team",
     "TunedModel",

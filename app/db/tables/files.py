@@ -22,3 +22,4 @@ class File(Base):
     created_at: Mapped[Created]
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None] = mapped_column(doc="when the bytes of a deleted or expired file were removed")

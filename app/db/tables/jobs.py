@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Created, Json
@@ -13,6 +14,8 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         Index("ix_jobs_team_created", "team_id", "created_at", "id"),
+        Index("ix_jobs_team_claimed", "team_id", "claimed_at"),
+        Index("ix_jobs_leased", "lease_until", postgresql_where=text("owner IS NOT NULL")),
         Index(
             "ix_jobs_open",
             "status",
@@ -30,29 +33,37 @@ class Job(Base):
     status: Mapped[str]
     base_id: Mapped[str] = mapped_column(ForeignKey("base_models.id"))
     parent_model_id: Mapped[str | None] = mapped_column(ForeignKey("tuned_models.id"))
+    parent_adapter: Mapped[Json | None] = mapped_column(doc="where the parent's adapter lies, with its hashes")
     training_file: Mapped[str]
     validation_file: Mapped[str | None]
     suffix: Mapped[str | None]
     seed: Mapped[int]
+    priority: Mapped[int] = mapped_column(server_default="0", doc="within the team: -1 low, 0 normal, 1 high")
     method: Mapped[Json] = mapped_column(doc="as requested, normalised to {type, <type>: {hyperparameters}}")
     hyperparameters: Mapped[Json] = mapped_column(doc="as on the wire: 'auto' until validated, then numbers")
-    user_metadata: Mapped[Json | None] = mapped_column("metadata")
+    user_metadata: Mapped[Json | None] = mapped_column("metadata", JSONB(none_as_null=True))
     integrations: Mapped[list[Any] | None]
     dataset_report: Mapped[Json | None] = mapped_column(doc="what inspection found: rows, labels, split, warnings")
-    spec: Mapped[Json | None] = mapped_column(doc="the settings of the run, fixed at validation: lora, optimizer, lengths")
+    spec: Mapped[Json | None] = mapped_column(
+        doc="the settings of the run, fixed at validation: lora, optimizer, lengths"
+    )
     error: Mapped[Json | None]
+    encoding: Mapped[Json | None] = mapped_column(doc="the engine's Encoded report: what became of every row")
     evaluation: Mapped[Json | None] = mapped_column(doc="the engine's Evaluation report")
     trained_tokens: Mapped[int | None] = mapped_column(BigInteger)
     tuned_model_id: Mapped[str | None]
     result_file_id: Mapped[str | None]
     created_at: Mapped[Created]
-    started_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None] = mapped_column(doc="when a worker first began to train")
+    claimed_at: Mapped[datetime | None] = mapped_column(doc="when a worker last began to train")
     finished_at: Mapped[datetime | None]
     estimated_finish: Mapped[datetime | None]
     # The lease. Every write of a worker carries `WHERE id AND fence`; the fence only grows.
     fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    owner: Mapped[str | None]
+    owner: Mapped[str | None] = mapped_column(doc="worker_id/incarnation of the lease's holder; NULL = nobody")
     lease_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default="0", doc="claims that ended in a crash or a lost lease")
     not_before: Mapped[datetime | None] = mapped_column(doc="back-off after a crash")
-    resume_checkpoint: Mapped[Json | None] = mapped_column(doc="{step, archive_key, sha256} of the newest complete state")
+    resume_checkpoint: Mapped[Json | None] = mapped_column(
+        doc="{step, archive_key, sha256} of the newest complete state"
+    )

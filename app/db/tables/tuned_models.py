@@ -25,3 +25,4 @@ class TunedModel(Base):
     files: Mapped[Json]
     created_at: Mapped[Created]
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None] = mapped_column(doc="when the bytes of a deleted model were removed")

@@ -1,0 +1,78 @@
+"""The API as one ASGI application: routers, error handlers, middleware, lifespan; nothing else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+import app.audit.routes
+import app.bases.routes
+import app.chat.routes
+import app.files.routes
+import app.files.upload_routes
+import app.identity.routes
+import app.jobs.routes
+import app.pool.routes
+import app.registry.routes
+from app import logs
+from app.api import errors, health
+from app.api.middleware import BodyMiddleware, RequestMiddleware
+from app.chat.backend import Generator
+from app.chat.runtime import open_runtime
+from app.context import Context, open_context
+from app.settings import load_settings
+
+ROUTERS = (
+    health.router,
+    app.audit.routes.router,
+    app.identity.routes.router,
+    app.files.routes.router,
+    app.files.upload_routes.router,
+    app.bases.routes.router,
+    app.registry.routes.router,
+    app.pool.routes.router,
+    app.jobs.routes.router,
+    app.chat.routes.router,
+)
+
+
+def create_app(context: Context, *, generator: Generator | None = None, closes_context: bool = False) -> FastAPI:
+    """The application over `context`, which it closes at shutdown if `closes_context`.
+
+    `generator` answers chat requests in place of the serving engine; for tests.
+    """
+    chat = open_runtime(context, generator)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await chat.aclose()
+        if closes_context:
+            context.close()
+
+    api = FastAPI(
+        title="Tunesmith",
+        description="Supervised fine-tuning on your own machines, behind the OpenAI wire.",
+        lifespan=lifespan,
+        # The stock documentation pages load scripts from other people's servers.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(RequestMiddleware, organization=context.settings.organization),
+            Middleware(BodyMiddleware, max_body_bytes=context.settings.max_body_bytes),
+        ],
+    )
+    api.state.context = context
+    api.state.chat = chat
+    errors.install(api)
+    for router in ROUTERS:
+        api.include_router(router)
+    return api
+
+
+def build() -> FastAPI:
+    """For `uvicorn --factory app.main:build`: settings from the environment."""
+    logs.configure("api")
+    return create_app(open_context(load_settings()), closes_context=True)

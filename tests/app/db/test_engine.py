@@ -1,0 +1,79 @@
+"""The unit of work: one transaction, bells and removals after it, undoing without it."""
+
+import pytest
+
+from app.contracts.tasks import Queue
+from app.db.engine import UnitOfWork
+from app.db.tables import Team
+
+
+class Recorder:
+    """A broker and a session in one, that writes down what happens."""
+
+    def __init__(self):
+        self.seen = []
+
+    def ring(self, queue):
+        self.seen.append(f"ring {queue}")
+
+    def commit(self):
+        self.seen.append("commit")
+
+    def rollback(self):
+        self.seen.append("rollback")
+
+    def close(self):
+        self.seen.append("close")
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture
+def work(recorder):
+    return UnitOfWork(recorder, recorder)
+
+
+def test_bells_ring_once_and_after_the_commit(work, recorder):
+    work.ring(Queue.GPU)
+    work.ring(Queue.GPU)
+    work.on_commit(lambda: recorder.seen.append("removed"))
+    work.on_rollback(lambda: recorder.seen.append("undone"))
+    work.commit()
+    work.close()
+    assert recorder.seen == ["commit", "ring gpu", "removed", "rollback", "close"]
+
+
+def test_without_a_commit_nothing_rings_and_everything_is_undone_backwards(work, recorder):
+    work.ring(Queue.GPU)
+    work.on_commit(lambda: recorder.seen.append("removed"))
+    work.on_rollback(lambda: recorder.seen.append("undone 1"))
+    work.on_rollback(lambda: recorder.seen.append("undone 2"))
+    work.close()
+    assert recorder.seen == ["rollback", "undone 2", "undone 1", "close"]
+
+
+def test_a_removal_that_fails_after_the_commit_does_not_fail_the_request(work, recorder, caplog):
+    def fail():
+        raise OSError("disk away")
+
+    work.on_commit(fail)
+    work.on_commit(lambda: recorder.seen.append("second"))
+    work.commit()
+    assert recorder.seen == ["commit", "second"]
+    assert "after the commit failed" in caplog.text
+
+
+def test_an_exception_in_the_block_rolls_back(context):
+    def fail():
+        with context.database.unit_of_work() as work:
+            work.session.add(Team(id="team_x", name="x", slug="x"))
+            work.session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with context.database.unit_of_work() as work:
+        assert work.session.get(Team, "team_x") is None
