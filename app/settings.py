@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -32,7 +33,10 @@ class Settings(BaseModel):
     heartbeat_seconds: float = Field(default=2.0, gt=0)
     tick_seconds: float = Field(default=2.0, gt=0, description="period of the control role")
     max_attempts: int = Field(default=3, ge=1, description="crashed attempts before a job fails")
-    engine_threads: int | None = Field(default=None, ge=1)
+    engine_threads: int | None = Field(default=None, ge=1, description="CPU threads; default: one for each core")
+    engine_dtype: Literal["bfloat16", "float32"] | None = Field(
+        default=None, description="of the base; default: bfloat16 where the device computes in it"
+    )
     database_pool_size: int = Field(default=10, ge=1)
     s3_endpoint_url: str | None = None
 
@@ -55,7 +59,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 # Read by the command line on the client's side, not by the service.
-NOT_SETTINGS = frozenset({"base_url", "api_key", "data_dir", "test_cache"})
+NOT_SETTINGS = frozenset({"base_url", "api_key", "data_dir", "test_cache", "test_smollm2"})
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

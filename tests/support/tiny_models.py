@@ -55,7 +55,7 @@ def build_tiny_tokenizer(*, writes_bos: bool = False) -> PreTrainedTokenizerFast
         backend.post_processor = TemplateProcessing(
             single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, backend.token_to_id(BOS))]
         )
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, bos_token=BOS, eos_token=END, pad_token=END, unk_token=BOS
     )
     tokenizer.chat_template = ("{{ bos_token }}" if writes_bos else "") + CHAT_TEMPLATE
@@ -89,7 +89,8 @@ def build_tiny_model(
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config)
     torch.random.set_rng_state(state)
-    return model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def build_tiny_base(
@@ -112,7 +113,8 @@ def build_tiny_base(
         context_length=context_length,
         seed=seed,
     )
-    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=2, pad_token_id=2)
+    config = GenerationConfig(bos_token_id=0, eos_token_id=2, pad_token_id=2)  # type: ignore[no-untyped-call]
+    model.generation_config = config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return BaseRef(

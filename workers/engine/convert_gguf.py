@@ -4,10 +4,10 @@ Quantised weights are dequantised once; without `GgufConfig(dequantize=True)` tr
 marks the model as quantised and refuses to save it.
 """
 
-import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -27,7 +27,7 @@ def convert_gguf(source: Path, destination: Path) -> None:
         raise usage("destination_exists", f"The folder {destination} exists already; remove it or choose another.")
     folder, name = str(source.parent), source.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         gguf_file=name,
         dtype=torch.bfloat16,
@@ -42,6 +42,6 @@ def convert_gguf(source: Path, destination: Path) -> None:
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
         staging.chmod(0o755)
-        os.rename(staging, destination)
+        staging.rename(destination)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -144,7 +144,7 @@ def test_the_engine_learns_no_address_and_no_key() -> None:
     environment = engine_environment(source, threads=2)
     assert "secret" not in str(environment)
     assert environment["CUDA_VISIBLE_DEVICES"] == "3"
-    assert environment["OMP_NUM_THREADS"] == "2"
+    assert environment["OMP_NUM_THREADS"] == environment["TUNESMITH_ENGINE_THREADS"] == "2"
     assert environment["HF_HUB_OFFLINE"] == "1"
 
 

@@ -1,0 +1,154 @@
+"""Complete checkpoints, written whole or not at all, and verified before they are read.
+
+A checkpoint is a folder `step-000123/`: `adapter/` in PEFT's format, `optimizer.safetensors`,
+`state.json` and, written last, `manifest.json` with the SHA-256 of every other file. All
+randomness (row order, dropout) is a pure function of seed and counters, so the counters in
+`state.json` are the whole state of it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+MANIFEST = "manifest.json"
+_PREFIX = "step-"
+
+
+class CheckpointDamagedError(Exception):
+    """A file is missing or not what the manifest says."""
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """A written, verified checkpoint."""
+
+    path: Path
+    manifest_sha256: str
+    state: dict[str, Any]
+
+    @property
+    def adapter_path(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def optimizer_path(self) -> Path:
+        return self.path / "optimizer.safetensors"
+
+
+def write(
+    parent: Path, *, step: int, state: dict[str, Any], adapter: dict[str, bytes], optimizer: bytes
+) -> CheckpointFolder:
+    """Write `parent/step-<step>` atomically: after a crash at any point it is whole or absent."""
+    parent.mkdir(parents=True, exist_ok=True)
+    files = {f"adapter/{name}": data for name, data in adapter.items()}
+    files["optimizer.safetensors"] = optimizer
+    files["state.json"] = _json_bytes(state)
+    manifest = _json_bytes(
+        {
+            "version": 1,
+            "step": step,
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+        }
+    )
+    staging = parent / f".{_PREFIX}{step:06d}-{uuid.uuid4().hex}"
+    (staging / "adapter").mkdir(parents=True)
+    for name, data in files.items():
+        _write_synced(staging / name, data)
+    _write_synced(staging / MANIFEST, manifest)
+    _sync_folder(staging / "adapter")
+    _sync_folder(staging)
+    target = parent / f"{_PREFIX}{step:06d}"
+    if target.exists():  # the same step of an earlier attempt: move it away, never leave a mixture
+        discarded = parent / f".old-{uuid.uuid4().hex}"
+        target.rename(discarded)
+        staging.rename(target)
+        shutil.rmtree(discarded)
+    else:
+        staging.rename(target)
+    _sync_folder(parent)
+    return CheckpointFolder(target, hashlib.sha256(manifest).hexdigest(), state)
+
+
+def read(path: Path) -> CheckpointFolder:
+    """Verify every hash of one checkpoint; `CheckpointDamagedError` says what is wrong."""
+    try:
+        manifest_bytes = (path / MANIFEST).read_bytes()
+        expected: dict[str, str] = json.loads(manifest_bytes)["files"]
+        for name, digest in expected.items():
+            with (path / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    raise CheckpointDamagedError(f"{path.name}/{name} does not have the hash its manifest states")
+        state: dict[str, Any] = json.loads((path / "state.json").read_bytes())
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointDamagedError(f"{path.name}: {error}") from error
+    return CheckpointFolder(path, hashlib.sha256(manifest_bytes).hexdigest(), state)
+
+
+def load_latest(folder: Path) -> CheckpointFolder | None:
+    """The newest good checkpoint: of `folder` itself if it is one, else of the checkpoints in it.
+
+    A damaged one is passed over for the one before it (also when `folder` names the damaged one).
+    """
+    if folder.name.startswith(_PREFIX):
+        candidates = [path for path in _checkpoints(folder.parent) if path.name <= folder.name]
+    else:
+        candidates = list(_checkpoints(folder))
+    for path in sorted(candidates, reverse=True):
+        with contextlib.suppress(CheckpointDamagedError):
+            return read(path)
+    return None
+
+
+def prune(parent: Path, *, keep_last: int, keep_steps: Iterable[int]) -> None:
+    """Remove all but the newest `keep_last` resume checkpoints and the steps named; and leftovers of crashes."""
+    kept = {f"{_PREFIX}{step:06d}" for step in keep_steps}
+    resume = sorted(path for path in _checkpoints(parent) if path.name not in kept)
+    for path in resume[: max(0, len(resume) - keep_last)]:
+        # The manifest goes first: half-removed must never look whole.
+        (path / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(path)
+    for leftover in parent.glob(".*-*"):
+        shutil.rmtree(leftover)
+
+
+def remove_all(parent: Path) -> None:
+    """Forget the checkpoints of an earlier run in the same folder."""
+    if parent.is_dir():
+        shutil.rmtree(parent)
+
+
+def _checkpoints(parent: Path) -> Iterable[Path]:
+    return parent.glob(f"{_PREFIX}[0-9]*") if parent.is_dir() else ()
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """A contiguous CPU copy, safe to write while training goes on."""
+    return tensor.detach().cpu().contiguous().clone()

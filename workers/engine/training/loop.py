@@ -1,0 +1,232 @@
+"""The training loop: seats on one resident base, read from top to bottom."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+
+from app.contracts.errors import fatal, usage
+from app.contracts.reports import Checkpoint, Finished, Metric, Progress, Report, Stopped
+from app.contracts.specs import TrainSpec
+from workers.engine.base_model import ResidentBase
+from workers.engine.recipes.templates import EncodedRow
+from workers.engine.training import batches
+from workers.engine.training.adapter_files import weights_sha256
+from workers.engine.training.lora import activate
+from workers.engine.training.loss import batch_loss
+from workers.engine.training.schedule import learning_rate
+from workers.engine.training.seats import DEADLINE, Seat, StopRequestedError, open_seat
+
+StopReason = Literal["cancel", "pause", "preempt", "shutdown"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Token-weighted figures over a set of rows."""
+
+    loss: float
+    token_accuracy: float
+
+
+def train(
+    resident: ResidentBase,
+    spec: TrainSpec,
+    report: Callable[[Report], None],
+    should_stop: Callable[[], str | None],
+) -> None:
+    """One training run, from rows on disk to the reported adapter. Failures are `WorkerFailure`s."""
+    try:
+        seat = open_seat(resident, spec, report, should_stop)
+    except StopRequestedError as stop:
+        report(Stopped(run_id=spec.run_id, reason=cast("StopReason", stop.reason), step=0))
+        return
+    train_seats(resident, [seat])
+
+
+def train_seats(resident: ResidentBase, seats: Sequence[Seat]) -> None:
+    """Step every seat in turn until each is finished or stopped."""
+    running = list(seats)
+    while running:
+        for seat in tuple(running):
+            try:
+                if seat.is_validation_pending:
+                    _validate(resident, seat)
+                if seat.is_finished:
+                    _finish(seat)
+                    running.remove(seat)
+                    continue
+                take_step(resident, seat)
+            except StopRequestedError as stop:
+                _stop(resident, seat, stop.reason)
+                running.remove(seat)
+
+
+def take_step(resident: ResidentBase, seat: Seat) -> None:
+    """One optimizer step of one seat: batch, gradients, update, metric, validation, checkpoint."""
+    spec, adapter = seat.spec, seat.adapter
+    started = time.monotonic()
+
+    # The rows of this step, packed. Their supervised tokens together are the loss's denominator.
+    rows = batches.step_rows(seat.rows, step=seat.step, batch_size=spec.batch_size, seed=spec.seed)
+    micro_batches = batches.pack(rows, seat.token_budget)
+    supervised = sum(batch.supervised.numel() for batch in micro_batches)
+    tokens = sum(batch.row_tokens for batch in micro_batches)
+
+    # Gradients, summed into the fp32 buffer over the micro-batches.
+    adapter.zero_grad()
+    figures = torch.zeros(3, dtype=torch.float32, device=resident.device)  # nll, correct, gradient norm
+    for index, batch in enumerate(micro_batches):
+        seat.poll_stop()
+        with activate(resident.linears, adapter, dropout_key=(spec.seed, seat.step, index)):
+            loss = batch_loss(resident, batch.to(resident.device))
+            torch.autograd.backward(loss.nll_sum / supervised)
+        figures[0] += loss.nll_sum.detach()
+        figures[1] += loss.correct
+
+    # One look at the numbers before they are used: a diverged run must not spoil the weights.
+    gradient = adapter.gradient
+    figures[2] = torch.linalg.vector_norm(gradient)
+    nll, correct, grad_norm = figures.tolist()
+    if not (math.isfinite(nll) and math.isfinite(grad_norm)):
+        raise usage(
+            "loss_diverged",
+            f"The training loss is not a finite number at step {seat.step + 1}. "
+            f"Lower the learning rate (now {spec.optimizer.learning_rate:g}) or look for broken rows.",
+            param="learning_rate_multiplier",
+        )
+    if seat.step == 0 and grad_norm == 0.0:
+        raise fatal("no_gradient", "No gradient reaches the adapter: its layers are not part of the forward pass.")
+
+    # Clip by the global norm, set the rate, update, cast the compute copies.
+    gradient.mul_(min(1.0, spec.optimizer.max_grad_norm / (grad_norm + 1e-6)))
+    rate = learning_rate(spec.optimizer, step=seat.step, total_steps=seat.total_steps)
+    seat.optimizer.param_groups[0]["lr"] = rate
+    seat.optimizer.step()
+    adapter.refresh()
+
+    # The step is done: account for it.
+    seconds = time.monotonic() - started
+    seat.step += 1
+    seat.trained_tokens += tokens
+    seat.train_seconds += seconds
+    pace = (time.monotonic() - seat.opened_at) / (seat.step - seat.opened_at_step)
+    seat.last_metric = Metric(
+        run_id=spec.run_id,
+        step=seat.step,
+        total_steps=seat.total_steps,
+        epoch=seat.step / seat.steps_per_epoch,
+        train_loss=nll / supervised,
+        train_mean_token_accuracy=correct / supervised,
+        learning_rate=rate,
+        grad_norm=grad_norm,
+        tokens=tokens,
+        trained_tokens=seat.trained_tokens,
+        step_seconds=seconds,
+        eta_seconds=pace * (seat.total_steps - seat.step),
+    )
+    seat.is_validation_pending = _is_validation_due(seat)
+    if seat.is_validation_pending:
+        _validate(resident, seat)
+    else:
+        seat.report(seat.last_metric)
+    is_old = time.monotonic() - seat.saved_at >= spec.resume_checkpoint_seconds
+    if seat.is_epoch_end or is_old:
+        _save(resident, seat)
+
+
+@torch.no_grad()
+def validation_loss(resident: ResidentBase, seat: Seat, rows: Sequence[EncodedRow]) -> Validation:
+    """Token-weighted loss and accuracy of the seat's adapter; the same for any packing."""
+    figures = torch.zeros(2, dtype=torch.float64, device=resident.device)
+    supervised = 0
+    packs = batches.pack(rows, seat.token_budget)
+    for index, batch in enumerate(packs):
+        seat.poll_stop()
+        with activate(resident.linears, seat.adapter):
+            loss = batch_loss(resident, batch.to(resident.device))
+        figures += torch.stack((loss.nll_sum, loss.correct))
+        supervised += loss.count
+        if len(packs) > 1:
+            seat.report(Progress(run_id=seat.spec.run_id, phase="evaluate", done=index + 1, total=len(packs)))
+    nll, correct = figures.tolist()
+    return Validation(nll / supervised, correct / supervised)
+
+
+def _is_validation_due(seat: Seat) -> bool:
+    every = seat.spec.valid_every_steps
+    return bool(seat.valid_rows) and (seat.is_epoch_end or (every is not None and seat.step % every == 0))
+
+
+def _validate(resident: ResidentBase, seat: Seat) -> None:
+    """Validate after the last finished step and report its metric with the figures filled in.
+
+    All rows at an epoch's end, else a fixed subset. Stopped half-way it stays pending, and is
+    done again when the run resumes.
+    """
+    order = batches.epoch_order(len(seat.valid_rows), seed=seat.spec.seed, epoch=-1)
+    subset = [seat.valid_rows[index] for index in order[: seat.spec.valid_rows_per_check]]
+    part = validation_loss(resident, seat, subset)
+    figures = {"valid_loss": part.loss, "valid_mean_token_accuracy": part.token_accuracy}
+    if seat.is_epoch_end:
+        full = validation_loss(resident, seat, seat.valid_rows)
+        figures |= {"full_valid_loss": full.loss, "full_valid_mean_token_accuracy": full.token_accuracy}
+    metric = cast("Metric", seat.last_metric).model_copy(update=figures)
+    seat.last_metric = metric
+    seat.is_validation_pending = False
+    seat.report(metric)
+
+
+def _save(resident: ResidentBase, seat: Seat) -> None:
+    folder = seat.save(base_id=resident.ref.id)
+    seat.report(
+        Checkpoint(
+            run_id=seat.spec.run_id,
+            step=seat.step,
+            path=str(folder.path),
+            manifest_sha256=folder.manifest_sha256,
+            is_epoch_end=seat.is_epoch_end,
+            is_final=seat.is_finished,
+            trained_tokens=seat.trained_tokens,
+            last_metric=seat.last_metric,
+        )
+    )
+
+
+def _stop(resident: ResidentBase, seat: Seat, reason: str) -> None:
+    """Checkpoint the last finished step, if it is not on disk yet, and say so.
+
+    Usage failure `deadline_exceeded`, after the checkpoint, when it was the deadline that ended the run.
+    """
+    if seat.is_validation_pending and seat.last_metric is not None:
+        seat.report(seat.last_metric)
+    if seat.step > seat.saved_step:
+        _save(resident, seat)
+    if reason == DEADLINE:
+        raise usage(
+            "deadline_exceeded",
+            f"The run's time of {seat.spec.deadline_seconds:.0f} seconds is over after step {seat.step} "
+            f"of {seat.total_steps}. Train on fewer rows or epochs, or ask for a longer limit.",
+        )
+    seat.report(Stopped(run_id=seat.spec.run_id, reason=cast("StopReason", reason), step=seat.step))
+
+
+def _finish(seat: Seat) -> None:
+    """The final checkpoint holds the adapter; make sure that training changed it."""
+    if not any(bool(b.any()) for b in seat.adapter.B.values()):
+        raise fatal("weights_did_not_move", "Training ended but the adapter is still zero.")
+    adapter_path = Path(seat.checkpoints) / f"step-{seat.step:06d}" / "adapter"
+    seat.report(
+        Finished(
+            run_id=seat.spec.run_id,
+            step=seat.step,
+            adapter_path=str(adapter_path),
+            adapter_sha256=weights_sha256(adapter_path),
+            trained_tokens=seat.trained_tokens,
+            train_loss=cast("Metric", seat.last_metric).train_loss,
+            train_seconds=seat.train_seconds,
+        )
+    )

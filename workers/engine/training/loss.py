@@ -1,0 +1,66 @@
+"""Cross-entropy on supervised positions only, in chunks: no logits are kept."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from workers.engine.base_model import ResidentBase
+from workers.engine.training.attention import packed
+from workers.engine.training.batches import PackedBatch
+
+_CHUNK_BYTES = 256 * 2**20  # fp32 logits of one chunk
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """Sums over the supervised tokens of a batch; both are 0-dim fp32 tensors on the device."""
+
+    nll_sum: Tensor  # nats; carries the gradient
+    correct: Tensor  # tokens whose most likely prediction is right
+    count: int
+
+
+class _HeadCrossEntropy(torch.autograd.Function):
+    """Sum of -log p(target) and count of right argmaxes; head frozen, its gradient made going forward.
+
+    hidden [S, h], weight [V, h], targets [S] → two 0-dim fp32 tensors.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Any:
+        rows = max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
+        nll = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        correct = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        wants_grad = ctx.needs_input_grad[0]
+        grad = torch.empty_like(hidden) if wants_grad else None
+        for start in range(0, hidden.shape[0], rows):
+            part = slice(start, start + rows)
+            logits = linear(hidden[part], weight).float()
+            wanted = targets[part].unsqueeze(1)
+            log_z = logits.logsumexp(dim=1, keepdim=True)
+            nll += (log_z - logits.gather(1, wanted)).sum()
+            correct += (logits.argmax(dim=1, keepdim=True) == wanted).sum()
+            if grad is not None:
+                probabilities = logits.sub_(log_z).exp_()
+                probabilities.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
+                grad[part] = probabilities.to(weight.dtype) @ weight
+        ctx.save_for_backward(grad)
+        ctx.mark_non_differentiable(correct)
+        return nll, correct
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        (grad,) = ctx.saved_tensors
+        return grad * grad_outputs[0].to(grad.dtype), None, None
+
+
+def batch_loss(resident: ResidentBase, batch: PackedBatch) -> BatchLoss:
+    """Forward one packed batch (on the base's device) under the adapters active now."""
+    with packed(batch.lengths, resident.device):
+        hidden = resident.backbone(batch.input_ids.unsqueeze(0), batch.position_ids.unsqueeze(0))
+    learned = hidden.squeeze(0).index_select(0, batch.supervised)
+    nll, correct = _HeadCrossEntropy.apply(learned, resident.head_weight, batch.targets)  # type: ignore[no-untyped-call]
+    return BatchLoss(nll, correct, batch.supervised.numel())
