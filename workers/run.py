@@ -87,7 +87,8 @@ def _open_role(
         stack.enter_context(Presence(context, name, None))
         return lambda: inspect_round(context, name, shutdown)
     folder = context.settings.scratch_dir.absolute() / name.name
-    environment = engine_environment(os.environ, threads=context.settings.engine_threads)
+    settings = context.settings
+    environment = engine_environment(os.environ, threads=settings.engine_threads, dtype=settings.engine_dtype)
     slot = EngineSlot(engine_command, environment, folder / "engine", shutdown)
     stack.callback(slot.close)
     stack.enter_context(Presence(context, name, slot))

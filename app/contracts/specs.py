@@ -74,7 +74,7 @@ class TrainSpec(Contract):
         default=None, gt=0, description="tokens per micro-batch; None lets the engine choose"
     )
     valid_every_steps: int | None = Field(default=None, ge=1)
-    valid_rows_per_check: int = Field(default=32, ge=1)
+    valid_rows_per_check: int = Field(default=16, ge=1)
     resume_checkpoint_seconds: float = Field(
         default=20.0, ge=0, description="least time between resume checkpoints; 0 = after every step"
     )
@@ -97,7 +97,7 @@ class EvalSpec(Contract):
     max_length: int = Field(gt=0)
     token_budget: int | None = Field(default=None, gt=0)
     latency_rows: int = Field(default=16, ge=1)
-    latency_new_tokens: int = Field(default=16, ge=2)
+    latency_new_tokens: int = Field(default=8, ge=2)
     seed: int = 0
 
 

@@ -49,14 +49,16 @@ class EngineLost(Exception):  # noqa: N818 - the state of the engine
     """The engine is gone or speaks nonsense; the message says how, in words for the job's owner."""
 
 
-def engine_environment(source: Mapping[str, str], *, threads: int | None) -> dict[str, str]:
-    """The few variables an engine gets: an allowlist, offline flags, and the number of CPU threads."""
+def engine_environment(source: Mapping[str, str], *, threads: int | None, dtype: str | None = None) -> dict[str, str]:
+    """The few variables an engine gets: an allowlist, offline flags, the number of CPU threads, the number format."""
     result = {name: source[name] for name in _INHERITED if name in source}
     package_root = Path(__file__).resolve().parents[2]
     result["PYTHONPATH"] = os.pathsep.join(filter(None, (str(package_root), source.get("PYTHONPATH"))))
     result.update(_OFFLINE)
     if threads is not None:
-        result.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
+        result.update(dict.fromkeys(("TUNESMITH_ENGINE_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
+    if dtype is not None:
+        result["TUNESMITH_ENGINE_DTYPE"] = dtype
     return result
 
 

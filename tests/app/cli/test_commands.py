@@ -1,0 +1,91 @@
+"""The commands against the real API: what they print and how they end."""
+
+import hashlib
+import json
+
+import pytest
+
+from app.cli.main import main
+
+
+@pytest.fixture
+def run(live_server, api_key, monkeypatch, capsys, tmp_path):
+    """Runs one command line; (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        argv = ["tunesmith", "--base-url", live_server, "--api-key", api_key, *arguments]
+        monkeypatch.setattr("sys.argv", argv)
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        else:
+            code = 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    row = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}
+    path.write_text((json.dumps(row) + "\n") * 12)
+    return path
+
+
+def test_a_file_goes_up_and_comes_back_the_same(run, rows, tmp_path):
+    code, out, _ = run("--json", "files", "upload", str(rows))
+    assert code == 0
+    file_id = json.loads(out)["id"]
+    assert file_id in run("files", "list")[1]
+    code, out, _ = run("files", "download", file_id, "-o", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == rows.read_bytes()
+    assert hashlib.sha256(rows.read_bytes()).hexdigest() in out
+    assert run("files", "delete", file_id)[0] == 0
+    assert "No files yet." in run("files", "list")[1]
+
+
+def test_an_error_of_the_service_is_one_line_on_stderr_and_exit_code_1(run):
+    code, out, err = run("files", "show", "file-absent")
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: ")
+    assert "Traceback" not in err
+
+
+def test_a_wrong_option_ends_with_exit_code_2(run):
+    assert run("jobs", "list", "--limit", "none")[0] == 2
+    assert run("nonsense")[0] == 2
+
+
+def test_a_file_that_is_not_there_is_named(run):
+    code, _, err = run("files", "upload", "absent.jsonl")
+    assert code == 1
+    assert "There is no file absent.jsonl." in err
+
+
+def test_a_new_key_opens_the_door_until_it_is_revoked(run, live_server, monkeypatch):
+    code, out, _ = run("--json", "keys", "create", "for a test", "--role", "viewer")
+    assert code == 0
+    key = json.loads(out)
+    assert key["id"] in run("keys", "list")[1]
+    assert run("keys", "revoke", key["id"])[0] == 0
+
+
+def test_empty_lists_say_what_to_do(run):
+    assert "No jobs yet." in run("jobs", "list")[1]
+    assert "tunesmith bases add" in run("bases", "list")[1]
+
+
+def test_a_job_on_an_unknown_base_is_refused_in_the_service_s_words(run, rows):
+    code, _, err = run("train", str(rows), "--base", "no-such-base")
+    assert code == 1
+    assert "no-such-base" in err
+
+
+def test_the_version_is_printed(run):
+    code, out, _ = run("version")
+    assert code == 0
+    assert out.strip()
