@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUITE := tests/openai_suite/requirements.txt
 SUITE_STAMP := $(VENV)/.installed-openai-suite
+BASE := $(VENV)/test-bases/smollm2-135m-instruct
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -34,7 +35,10 @@ up: init ## run the whole service here until Ctrl-C
 demo: init ## the main job, end to end; DATA=FILE takes your own chat rows
 	@exec $(BIN)/tunesmith demo $(if $(DATA),--data "$(DATA)")
 
-test: init ## all tests
+$(BASE): $(STAMP)
+	$(BIN)/python -m app.cli.smollm2 $@
+
+test: init $(BASE) ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: init static ## format, lint, types, import contracts, quick tests

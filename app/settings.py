@@ -1,4 +1,4 @@
-"""The only reader of the environment: one frozen `Settings`, variables named TUNESMITH_…"""
+"""The only reader of the environment: one frozen `Settings`, variables named TUNESMITH_NAME."""
 
 import os
 from collections.abc import Mapping
@@ -53,7 +53,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(
-            f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()
+            f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors()
         )
         raise SettingsError(f"The settings are incomplete or wrong. {faults}") from error
 

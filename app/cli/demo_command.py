@@ -25,8 +25,6 @@ from app.cli.smollm2 import SMOLLM2_ID
 from app.cli.watch import watch
 
 _TICKETS = Path(__file__).parent / "demo"
-# Chosen for two CPU cores: minutes, not hours, and clearly better than the base.
-_HYPERPARAMETERS = {"n_epochs": 3, "batch_size": 4}
 _SEED = 7
 
 
@@ -106,7 +104,7 @@ def _tune(client: Client, data: Path | None, epochs: int | None, clock: _Clock) 
         "seed": _SEED,
     }
     begun = time.monotonic()
-    job = submit(client, body, {**_HYPERPARAMETERS, **({"n_epochs": epochs} if epochs else {})})
+    job = submit(client, body, {"n_epochs": epochs} if epochs else {})
     job, milestones = watch(client, str(job["id"]))
     names = {"validating_files": "validation", "queued": "waiting for a worker", "running": "training"}
     moments = [*(m for m in milestones if m.name in {*names, "evaluation"})]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,3 +113,13 @@ def _convert(gguf: Path, target: Path) -> None:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise CommandError(f"The engine could not convert {gguf.name}: {lines[-1]}")
+
+
+if __name__ == "__main__":  # for tests and benchmarks: the base alone, without a service
+    destination = Path(sys.argv[1])
+    if not destination.is_dir():
+        partial = destination.with_name(f".{destination.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        fetch_smollm2(partial, Console())
+        partial.rename(destination)

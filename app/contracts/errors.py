@@ -19,7 +19,7 @@ class WorkerError(Contract):
     param: str | None = None
 
 
-class WorkerFailure(Exception):
+class WorkerFailure(Exception):  # noqa: N818 - the name of an outcome, not of a mistake
     """Raised inside a worker to end a run with a `WorkerError`."""
 
     def __init__(self, error: WorkerError) -> None:

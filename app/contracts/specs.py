@@ -115,7 +115,7 @@ class SamplingSpec(Contract):
     logprobs: int | None = Field(default=None, ge=0, le=20, description="alternatives per token; None = no logprobs")
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
-    logit_bias: dict[int, float] = {}
+    logit_bias: dict[int, float] = Field(default_factory=dict)
 
 
 class GenerateSpec(Contract):

@@ -6,11 +6,9 @@ from typing import Any
 
 from app.contracts.specs import LoraSpec, OptimizerSpec
 
-# LoRA wants about ten times the rate of full fine-tuning, hardly depending on rank
-# (Schulman et al. 2025, "LoRA Without Regret"); small models bear the higher one.
-SMALL_BASE_PARAMETERS = 3_000_000_000
-SMALL_BASE_RATE = 2e-4
-LARGE_BASE_RATE = 1e-4
+# LoRA wants about ten times the rate of full fine-tuning, hardly depending on rank, and the more the
+# narrower the model (Schulman et al. 2025, "LoRA Without Regret"). (most parameters, rate), smallest first.
+RATES: tuple[tuple[float, float], ...] = ((500e6, 5e-4), (3e9, 2e-4), (math.inf, 1e-4))
 WANTED_STEPS = 100
 DEFAULT_EPOCHS = 3
 MAX_AUTO_BATCH = 16
@@ -59,8 +57,7 @@ def resolve(requested: dict[str, Any], *, train_rows: int) -> Resolved:
 
 def learning_rate(multiplier: float, *, base_parameters: int) -> float:
     """The peak rate of AdamW for a multiplier."""
-    rate = SMALL_BASE_RATE if base_parameters <= SMALL_BASE_PARAMETERS else LARGE_BASE_RATE
-    return rate * multiplier
+    return next(rate for most, rate in RATES if base_parameters <= most) * multiplier
 
 
 def training_spec(

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from app.contracts.errors import WorkerFailure, fatal
-from app.contracts.reports import Checkpoint, Encoded, Evaluation, Finished, Metric
+from app.contracts.reports import Checkpoint, Encoded, Evaluation, Finished, Metric, Progress
 from app.contracts.specs import AdapterRef, EvalSpec, TrainSpec
 from app.datasets.report import PreparedDataset
 from app.jobs.worker_messages import TrainingTask
@@ -18,6 +18,7 @@ from workers.supervisor.run_watch import StopReason
 from workers.supervisor.workspace import Workspace
 
 _METRICS_SECONDS = 1.0
+_PROGRESS_SECONDS = 10.0
 # With the engine's own grace this keeps a shutdown below 30 s.
 _SHUTDOWN_UPLOAD_SECONDS = 8.0
 
@@ -115,9 +116,16 @@ class JobSteps:
             max_length=self._task.spec["max_length"],
             seed=self._task.spec["seed"],
         )
+        told_at = time.monotonic()
         for report in self._engine_run.reports(spec):
-            if isinstance(report, Evaluation):
-                self._record_evaluation(report)
+            match report:
+                case Evaluation():
+                    self._record_evaluation(report)
+                case Progress() if time.monotonic() - told_at >= _PROGRESS_SECONDS:
+                    told_at = time.monotonic()
+                    self._record_progress(report)
+                case _:
+                    pass
 
     def _train_spec(self, data: PreparedDataset) -> TrainSpec:
         context = self._held.context
@@ -173,6 +181,10 @@ class JobSteps:
 
     def _record_evaluation(self, evaluation: Evaluation) -> None:
         self._held.write(lambda jobs: jobs.record_evaluation(self._held.job_id, self._held.fence, evaluation))
+
+    def _record_progress(self, progress: Progress) -> None:
+        message = f"Evaluation: {progress.done} of {progress.total} parts done."
+        self._held.write(lambda jobs: jobs.record_event(self._held.job_id, self._held.fence, message))
 
     def _record_metrics(self) -> None:
         """Write what has gathered, in one unit of work."""

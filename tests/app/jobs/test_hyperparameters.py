@@ -47,7 +47,8 @@ def test_a_batch_is_never_larger_than_the_data():
 
 
 def test_larger_bases_get_the_lower_rate():
-    assert learning_rate(1.0, base_parameters=135_000_000) == 2e-4
+    assert learning_rate(1.0, base_parameters=135_000_000) == 5e-4
+    assert learning_rate(1.0, base_parameters=1_500_000_000) == 2e-4
     assert learning_rate(2.0, base_parameters=7_000_000_000) == 2e-4
 
 

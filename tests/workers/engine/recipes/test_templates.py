@@ -47,7 +47,7 @@ def test_the_learned_tokens_are_the_answers_with_their_stop_token_and_weight_0_i
     assert learned_text(TOKENIZER, CONVERSATION) == f" Two\nlines, and Ünïcode 😀{END}\nBye.{END}"
 
 
-@pytest.mark.skipif(not SMOLLM2.is_dir(), reason="no SmolLM2 base: run `make test`, which fetches it, or set TUNESMITH_TEST_SMOLLM2")
+@pytest.mark.skipif(not SMOLLM2.is_dir(), reason="no SmolLM2 base: `make test` fetches it")
 def test_the_learned_tokens_are_the_answers_for_smollm2():
     tokenizer = AutoTokenizer.from_pretrained(SMOLLM2, local_files_only=True)
     stop = (tokenizer.eos_token_id,)
