@@ -46,8 +46,9 @@ def render_prompt(
     tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[int]:
     """Tokens up to where the assistant's next answer starts. `RowRefusedError` when the template cannot."""
-    text = _render(tokenizer, to_template_messages(messages), tools, add_generation_prompt=True)
-    return _tokenize(tokenizer, text)
+    plain = to_template_messages(messages)
+    _refuse_control_tokens(tokenizer, plain)
+    return _tokenize(tokenizer, _render(tokenizer, plain, tools, add_generation_prompt=True))
 
 
 def render_completion_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
@@ -85,8 +86,8 @@ def encode_row(tokenizer: PreTrainedTokenizerBase, row: ChatRow, stop_token_ids:
     """
     if row.is_completion:
         return _encode_completion(tokenizer, row)
-    _refuse_control_tokens(tokenizer, row)
     messages = to_template_messages(row.messages)
+    _refuse_control_tokens(tokenizer, messages)
     text = _render(tokenizer, messages, row.tools, add_generation_prompt=False)
     _refuse_ignored_tools(tokenizer, messages, row, text)
     starts: list[tuple[int, int]] = []  # (message index, character where its answer starts)
@@ -219,11 +220,13 @@ def _verify_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], messa
         raise RowRefusedError(f"message {index + 1}: the learned tokens do not decode to the answer")
 
 
-def _refuse_control_tokens(tokenizer: PreTrainedTokenizerBase, row: ChatRow) -> None:
+def _refuse_control_tokens(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]]) -> None:
     """Text that spells a control token would become that token and forge or end turns."""
-    for index, message in enumerate(row.messages):
-        for token in tokenizer.all_special_tokens:
-            if message.content and token in message.content:
+    control_tokens = tokenizer.all_special_tokens
+    for index, message in enumerate(messages):
+        content = message.get("content")
+        for token in control_tokens:
+            if content and token in content:
                 raise RowRefusedError(f"message {index + 1} contains the control token '{token}'")
 
 
