@@ -58,4 +58,4 @@ def test_the_spec_is_a_train_spec_but_for_local_paths():
     paths = {"run_id": "r", "base": base, "train_rows": "t", "train_rows_sha256": "0", "output_dir": "o"}
     whole = TrainSpec.model_validate({**spec, **paths})
     assert (whole.batch_size, whole.n_epochs, whole.seed, whole.max_length) == (8, 3, 3, 2048)
-    assert whole.valid_every_steps == 7
+    assert whole.valid_every_steps == 14
