@@ -70,7 +70,7 @@ class Client:
     def __init__(self, connection: Connection, *, transport: httpx.BaseTransport | None = None) -> None:
         self.connection = connection
         self._http = httpx.Client(
-            base_url=connection.base_url,
+            base_url=_root(connection.base_url),
             headers={"Authorization": f"Bearer {connection.api_key}"},
             timeout=_TIMEOUT,
             trust_env=not _is_loopback(connection.base_url),

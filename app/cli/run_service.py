@@ -74,13 +74,13 @@ def _report(address: Address, folder: DataFolder) -> None:
         f"""
 Tunesmith serves.
 
-  base URL   {address.base_url}/v1
+  base URL   {address.base_url}
   API key    {address.api_key}
   data       {folder.root}
   logs       {folder.logs}
 
 Try, in another terminal:
-  export OPENAI_BASE_URL={address.base_url}/v1 OPENAI_API_KEY={address.api_key}
+  export OPENAI_BASE_URL={address.base_url} OPENAI_API_KEY={address.api_key}
   {program()} bases add smollm2-135m-instruct
   {program()} train tickets.jsonl --base smollm2-135m-instruct --watch
 

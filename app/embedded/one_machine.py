@@ -82,7 +82,7 @@ class OneMachine:
         settings = self._settings(given, database_url, redis_url)
         say("Postgres and Redis are up")
         upgrade(database_url)
-        address = Address(self.base_url, self._first_key(settings))
+        address = Address(f"{self.base_url}/v1", self._first_key(settings))
         self._start_ours(settings)
         say("API, workers and serving engine are starting")
         if not self._wait_ready(is_stopping):
