@@ -43,7 +43,7 @@ def run_once(client: httpx.Client, base: str, file: str) -> tuple[float, float]:
     job = client.post("fine_tuning/jobs", json=body).raise_for_status().json()["id"]
     figures = wait_for_step(client, job, sent)
     client.post(f"fine_tuning/jobs/{job}/cancel").raise_for_status()
-    while any(worker.get("job_id") for worker in client.get("pool").raise_for_status().json()["workers"]):
+    while any(w["status"] != "idle" for w in client.get("pool").raise_for_status().json()["workers"]):
         time.sleep(0.1)
     return figures
 
