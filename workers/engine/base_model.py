@@ -84,6 +84,7 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
         )
     except (OSError, ValueError) as error:
         raise usage("invalid_base", f"Base '{ref.id}' cannot be loaded: {error}") from error
+    refuse_unsupported(model, ref)
     model.requires_grad_(False)
     model.eval()
     model.to(device)
@@ -97,6 +98,29 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
         vocab_size=model.get_input_embeddings().weight.shape[0],
         linears=wrap_linears(model, _head(model)),
     )
+
+
+def refuse_unsupported(model: PreTrainedModel, ref: BaseRef) -> None:
+    """Usage failure `unsupported_base` for what our packed loss and decoding leave out: never train it wrongly."""
+    config: Any = model.config
+    reasons = []
+    for name in ("final_logit_softcapping", "attn_logit_softcapping", "logits_scaling", "logit_scale"):
+        factor = getattr(config, name, None)
+        if factor is not None and factor != 1:
+            reasons.append(f"{name} of {factor}")
+    window = getattr(config, "sliding_window", None)
+    layer_types = getattr(config, "layer_types", None)
+    slides = layer_types is None or "sliding_attention" in layer_types
+    if slides and window is not None and window < ref.context_length:
+        reasons.append(f"a sliding window of {window} tokens in a context of {ref.context_length}")
+    if getattr(_head(model), "bias", None) is not None:
+        reasons.append("a bias in the output layer")
+    if reasons:
+        raise usage(
+            "unsupported_base",
+            f"Base '{ref.id}' has {' and '.join(reasons)}, which this engine does not compute. Choose another base.",
+            param="model",
+        )
 
 
 def _head(model: PreTrainedModel) -> nn.Module:
