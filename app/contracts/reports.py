@@ -47,6 +47,9 @@ class Encoded(Contract):
     total_steps: int
     trainable_parameters: int
     targets: tuple[str, ...]
+    notes: tuple[tuple[Literal["info", "warn"], str], ...] = Field(
+        default=(), description="(level, sentence) the owner should read: memory estimate, what was chosen and why"
+    )
 
 
 class Metric(Contract):
@@ -69,6 +72,10 @@ class Metric(Contract):
     valid_mean_token_accuracy: float | None = None
     full_valid_loss: float | None = None
     full_valid_mean_token_accuracy: float | None = None
+    selection_score: float | None = Field(
+        default=None, description="of the rows that choose the best checkpoint, higher is better; at epoch ends"
+    )
+    selection_score_name: str | None = Field(default=None, description="e.g. macro_f1, span_f1, negative_loss")
 
 
 class Checkpoint(Contract):
@@ -90,7 +97,10 @@ class Finished(Contract):
 
     kind: Literal["finished"] = "finished"
     run_id: str
-    step: int
+    step: int = Field(description="the step whose adapter is the result: the best one, or the last")
+    steps_done: int = Field(description="optimizer steps taken in all")
+    ended_early: bool = Field(default=False, description="early stopping ended the run before its last step")
+    reason: str = Field(default="", description="why this step's adapter is the result, in a sentence")
     adapter_path: str
     adapter_sha256: str
     trained_tokens: int
@@ -117,7 +127,10 @@ class Failed(Contract):
 
 
 class ClassScores(Contract):
-    """Scores from generated answers matched to the labels (exact match after strip and casefold)."""
+    """Scores of predicted labels; generated answers are matched to them (exact after strip and casefold).
+
+    Of a multi-label task `accuracy` is the share of texts whose set of labels is right.
+    """
 
     accuracy: float
     macro_f1: float
@@ -126,24 +139,60 @@ class ClassScores(Contract):
     unmatched: int = Field(description="answers that are no label at all; counted as wrong")
 
 
+class SpanScores(Contract):
+    """Strict entity scores: a span counts when start, end and label are right (CoNLL's rule)."""
+
+    precision: float
+    recall: float
+    f1: float = Field(description="micro, over all spans")
+    f1_by_label: dict[str, float]
+    expected: int
+    predicted: int
+    correct: int
+
+
+class TextScores(Contract):
+    """Mean ROUGE F1 of generated texts (Lin 2004), tokens of a-z and 0-9 in lower case, no stemming."""
+
+    rouge1: float
+    rouge2: float
+    rouge_l: float
+    length_ratio: float = Field(description="words written / words of the references, summed over rows")
+    n: int
+
+
+class PreferenceScores(Contract):
+    """How often the preferred answer is the likelier one, against the reference model."""
+
+    accuracy: float
+    margin: float = Field(description="mean reward of the preferred answer minus that of the other, in nats x beta")
+    n: int
+
+
 class Latency(Contract):
-    """Milliseconds, batch of one, after warm-up, on the device that evaluated."""
+    """Milliseconds, batch of one, after warm-up, on the device that evaluated.
+
+    A model that writes no text has only the end-to-end times.
+    """
 
     n: int
-    time_to_first_token_ms_p50: float
-    time_to_first_token_ms_p95: float
-    tokens_per_second_p50: float
+    time_to_first_token_ms_p50: float | None = None
+    time_to_first_token_ms_p95: float | None = None
+    tokens_per_second_p50: float | None = None
     end_to_end_ms_p50: float
     end_to_end_ms_p95: float
 
 
 class ModelScores(Contract):
-    """One model's figures on the held-out rows."""
+    """One model's figures on the held-out rows. What is supervised depends on the recipe: tokens, rows or words."""
 
     loss: float = Field(description="nats per supervised token, token-weighted")
     token_accuracy: float
     supervised_tokens: int
     classification: ClassScores | None = None
+    spans: SpanScores | None = None
+    text: TextScores | None = None
+    preference: PreferenceScores | None = None
     latency: Latency
     evaluation_seconds: float
 
@@ -164,6 +213,10 @@ class Evaluation(Contract):
     kind: Literal["evaluation"] = "evaluation"
     run_id: str
     rows: int
+    base_is: str = Field(
+        default="the base model",
+        description="what stands for the base: itself, or a linear probe on its frozen features",
+    )
     dropped: tuple[tuple[int, str], ...] = ()
     labels: tuple[str, ...] | None
     base: ModelScores

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from app.contracts.base import Contract
 
-Recipe = Literal["chat"]
+Recipe = Literal["chat", "preference", "text_classification", "token_classification", "summarization"]
 
 
 class BaseRef(Contract):
@@ -27,8 +27,13 @@ class AdapterRef(Contract):
 
 
 class LoraSpec(Contract):
-    """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685) of all linear layers."""
+    """Low-rank adaptation of linear layers.
 
+    `lora` scales by alpha/r (Hu et al. 2021, arXiv 2106.09685), `rslora` by alpha/sqrt(r) (Kalajdzievski 2023,
+    arXiv 2312.03732), `dora` learns the length of each weight row apart (Liu et al. 2024, arXiv 2402.09353).
+    """
+
+    variant: Literal["lora", "rslora", "dora"] = "lora"
     rank: int = Field(default=16, ge=1, le=512)
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -48,6 +53,19 @@ class OptimizerSpec(Contract):
     max_grad_norm: float = Field(default=1.0, gt=0)
 
 
+class DpoSpec(Contract):
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290)."""
+
+    beta: float = Field(default=0.1, gt=0, le=2)
+
+
+class EarlyStopping(Contract):
+    """End the run when `patience` validations in a row are no better than the best one before by `min_delta`."""
+
+    patience: int = Field(default=3, ge=1, le=100)
+    min_delta: float = Field(default=0.0, ge=0, description="nats of validation loss")
+
+
 class TrainSpec(Contract):
     """One training run on one base. Paths are local to the worker that runs it."""
 
@@ -56,13 +74,30 @@ class TrainSpec(Contract):
     run_id: str
     base: BaseRef
     recipe: Recipe = "chat"
-    train_rows: str = Field(description="path of the canonical rows (JSON lines of ChatRow)")
+    labels: tuple[str, ...] | None = Field(
+        default=None, description="of a classification recipe: all labels, in the order of the head's outputs"
+    )
+    is_multi_label: bool = Field(default=False, description="text_classification: any number of labels a text")
+    train_rows: str = Field(description="path of the canonical rows (JSON lines, see `rows`)")
     train_rows_sha256: str
-    valid_rows: str | None = None
+    valid_rows: str | None = Field(default=None, description="rows whose loss is shown during training")
+    selection_rows: str | None = Field(
+        default=None,
+        description="rows that choose the best checkpoint and stop early, apart from those that are scored at the "
+        "end; None: `valid_rows` choose",
+    )
     output_dir: str = Field(description="folder for checkpoints/, created if absent; kept between attempts")
     resume_from: str | None = Field(default=None, description="checkpoint folder to continue from")
     initial_adapter: AdapterRef | None = Field(default=None, description="continue from this adapter's weights")
+    tuning: Literal["adapter", "full"] = Field(default="adapter", description="full trains every weight of the base")
     lora: LoraSpec = LoraSpec()
+    quantization: Literal["none", "nf4"] = Field(
+        default="none", description="nf4 keeps the base's linear layers in 4 bits (QLoRA, arXiv 2305.14314; GPU)"
+    )
+    dpo: DpoSpec | None = Field(default=None, description="of the preference recipe")
+    early_stopping: EarlyStopping | None = None
+    keeps_best: bool = Field(default=True, description="the result is the best checkpoint, not the last")
+    keep_checkpoints: int = Field(default=3, ge=1, le=50, description="epoch checkpoints kept on disk")
     optimizer: OptimizerSpec
     batch_size: int = Field(ge=1, le=256, description="rows per optimizer step")
     n_epochs: int = Field(ge=1, le=50)
@@ -90,9 +125,11 @@ class EvalSpec(Contract):
     base: BaseRef
     adapter: AdapterRef
     recipe: Recipe = "chat"
+    is_multi_label: bool = False
     rows: str = Field(description="path of the canonical held-out rows")
     labels: tuple[str, ...] | None = Field(
-        default=None, description="the distinct answers, where the task is classification"
+        default=None,
+        description="the labels of a classification recipe; for chat the distinct answers, where they are labels",
     )
     max_length: int = Field(gt=0)
     token_budget: int | None = Field(default=None, gt=0)

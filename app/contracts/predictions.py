@@ -1,0 +1,72 @@
+"""What the serving process answers for models that label or rewrite a text: one POST to `/predict`, one body back."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from app.contracts.base import Contract
+from app.contracts.specs import AdapterRef, BaseRef
+
+MAX_INPUTS = 256
+
+
+class PredictSpec(Contract):
+    """Texts for a tuned model whose recipe is a classification or `summarization` on an encoder-decoder."""
+
+    kind: Literal["predict"] = "predict"
+    base: BaseRef
+    adapter: AdapterRef
+    inputs: tuple[str, ...] = Field(min_length=1, max_length=MAX_INPUTS)
+    max_new_tokens: int = Field(default=256, ge=1, description="of a model that writes text")
+
+
+class LabelScore(Contract):
+    """A label with its probability."""
+
+    label: str
+    score: float
+
+
+class Labels(Contract):
+    """Every label with its probability, most likely first; `chosen` is what the model answers."""
+
+    kind: Literal["labels"] = "labels"
+    scores: tuple[LabelScore, ...]
+    chosen: tuple[str, ...]
+
+
+class ScoredSpan(Contract):
+    """An entity: characters [start, end) of the input, with the mean probability of its words' tags."""
+
+    start: int
+    end: int
+    label: str
+    text: str
+    score: float
+
+
+class Entities(Contract):
+    kind: Literal["entities"] = "entities"
+    spans: tuple[ScoredSpan, ...]
+
+
+class Written(Contract):
+    kind: Literal["text"] = "text"
+    text: str
+    finish_reason: Literal["stop", "length"]
+
+
+Prediction = Annotated[Labels | Entities | Written, Field(discriminator="kind")]
+
+
+class Predictions(Contract):
+    """One prediction for each input, in their order."""
+
+    predictions: tuple[Prediction, ...]
+    input_tokens: int
+    output_tokens: int = Field(description="tokens written; 0 for models that write none")
+    truncated: tuple[int, ...] = Field(default=(), description="inputs that were longer than the model reads, and cut")
+    total_ms: float
+
+
+predictions_adapter: TypeAdapter[Predictions] = TypeAdapter(Predictions)
