@@ -26,6 +26,15 @@ class AdapterRef(Contract):
     sha256: str = Field(description="SHA-256 of adapter_model.safetensors")
 
 
+class AdapterTask(Contract):
+    """What an adapter was trained for; lies beside its weights as `tunesmith.json`."""
+
+    version: Literal[1] = 1
+    recipe: Recipe
+    labels: tuple[str, ...] | None = None
+    is_multi_label: bool = False
+
+
 class LoraSpec(Contract):
     """Low-rank adaptation of linear layers.
 

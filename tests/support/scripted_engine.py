@@ -147,6 +147,7 @@ class ScriptedEngine:
             Finished(
                 run_id=spec.run_id,
                 step=step,
+                steps_done=step,
                 adapter_path=str(adapter),
                 adapter_sha256=hashlib.sha256(weights).hexdigest(),
                 trained_tokens=step * 10,

@@ -46,8 +46,8 @@ def _serve() -> NoReturn:
     from workers.engine.protocol import ReportWriter, claim_stdout  # noqa: PLC0415 before torch can print
 
     pipe = claim_stdout()
-    from workers.engine.base_model import set_up_torch  # noqa: PLC0415 after stdout is ours
     from workers.engine.engine import CommandLoop, Engine  # noqa: PLC0415 as above
+    from workers.engine.machine import set_up_torch  # noqa: PLC0415 after stdout is ours
 
     set_up_torch()
     CommandLoop(Engine(ReportWriter(pipe)), sys.stdin.buffer).serve()

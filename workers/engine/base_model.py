@@ -1,28 +1,50 @@
 """The resident base: one frozen model in memory, kept between runs."""
 
-import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-import transformers
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from app.contracts.errors import fatal, usage
+from app.contracts.errors import usage
 from app.contracts.specs import BaseRef
+from workers.engine.machine import pick_dtype
 from workers.engine.recipes.templates import find_turn_end
 from workers.engine.training import attention
 from workers.engine.training.lora import AdaptedLinears, wrap_linears
 
+Family = Literal["decoder", "encoder", "encoder_decoder"]
+# Bidirectional encoders whose attention goes through transformers' attention interface, so that rows can be packed.
+ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "modernbert"})
+# Their positions start behind the padding index (fairseq's convention).
+_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert"})
+_CLASSES: dict[Family, Any] = {
+    "decoder": AutoModelForCausalLM,
+    "encoder": AutoModel,
+    "encoder_decoder": AutoModelForSeq2SeqLM,
+}
+
 
 @dataclass
 class ResidentBase:
-    """A frozen causal language model with its tokenizer; its linear layers are wrapped for adapters."""
+    """A frozen transformer with its tokenizer; its linear layers are wrapped for adapters.
+
+    A decoder or encoder-decoder has an output matrix over the vocabulary; an encoder ends in hidden states.
+    """
 
     ref: BaseRef
+    family: Family
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
@@ -34,32 +56,22 @@ class ResidentBase:
     @property
     def head_weight(self) -> Tensor:
         """The frozen output matrix, [vocabulary, hidden]."""
-        return cast("Tensor", _head(self.model).weight)
+        return cast("Tensor", cast("nn.Module", _head(self.model)).weight)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.model.config.hidden_size)
 
     def backbone(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        """Hidden states [1, T, hidden] before the head, without a cache; inputs are [1, T]."""
-        body = cast("nn.Module", self.model.get_decoder())  # type: ignore[no-untyped-call]
-        output = body(input_ids=input_ids, position_ids=position_ids, use_cache=False)
+        """Last hidden states [1, T, hidden] of a decoder or encoder, without a cache; inputs are [1, T]."""
+        config: Any = self.model.config
+        if self.family == "encoder":
+            offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0
+            output = self.model(input_ids=input_ids, position_ids=position_ids + offset)
+        else:
+            body = cast("nn.Module", self.model.get_decoder())  # type: ignore[no-untyped-call]
+            output = body(input_ids=input_ids, position_ids=position_ids, use_cache=False)
         return cast("Tensor", output.last_hidden_state)
-
-
-def pick_device() -> torch.device:
-    """The first visible GPU, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def pick_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the device computes in it natively, else fp32 (override: TUNESMITH_ENGINE_DTYPE)."""
-    forced = os.environ.get("TUNESMITH_ENGINE_DTYPE")
-    if forced is not None:
-        dtypes = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-        if forced not in dtypes:
-            raise fatal("engine_misconfigured", f"TUNESMITH_ENGINE_DTYPE is '{forced}'; use bfloat16 or float32.")
-        return dtypes[forced]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    has_bf16 = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 torch has no public name for it
-    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
@@ -73,8 +85,10 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
     attention.register()
     dtype = pick_dtype(device)
     try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        family = family_of(config)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        model: Any = _CLASSES[family].from_pretrained(
             folder,
             dtype=dtype,
             local_files_only=True,
@@ -85,11 +99,14 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
     except (OSError, ValueError) as error:
         raise usage("invalid_base", f"Base '{ref.id}' cannot be loaded: {error}") from error
     refuse_unsupported(model, ref)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # made for next-sentence prediction; nothing of ours passes through it
     model.requires_grad_(False)
     model.eval()
     model.to(device)
     return ResidentBase(
         ref=ref,
+        family=family,
         model=model,
         tokenizer=tokenizer,
         device=device,
@@ -98,6 +115,13 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
         vocab_size=model.get_input_embeddings().weight.shape[0],
         linears=wrap_linears(model, _head(model)),
     )
+
+
+def family_of(config: PreTrainedConfig) -> Family:
+    """What kind of transformer a configuration describes."""
+    if config.is_encoder_decoder:
+        return "encoder_decoder"
+    return "encoder" if config.model_type in ENCODERS else "decoder"
 
 
 def refuse_unsupported(model: PreTrainedModel, ref: BaseRef) -> None:
@@ -123,14 +147,16 @@ def refuse_unsupported(model: PreTrainedModel, ref: BaseRef) -> None:
         )
 
 
-def _head(model: PreTrainedModel) -> nn.Module:
-    return cast("nn.Module", model.get_output_embeddings())  # type: ignore[no-untyped-call]
+def _head(model: PreTrainedModel) -> nn.Module | None:
+    """The layer over the vocabulary; None for an encoder."""
+    return cast("nn.Module | None", model.get_output_embeddings())  # type: ignore[no-untyped-call]
 
 
 def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Every id that ends an answer: generation config, tokenizer, and what the template ends a turn with."""
     found: set[int] = set()
-    for value in (getattr(model.generation_config, "eos_token_id", None), tokenizer.eos_token_id):
+    generation = getattr(model, "generation_config", None)
+    for value in (getattr(generation, "eos_token_id", None), tokenizer.eos_token_id):
         if isinstance(value, int):
             found.add(value)
         elif value is not None:
@@ -139,36 +165,3 @@ def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     if turn_end is not None:
         found.add(turn_end)
     return tuple(sorted(found))
-
-
-def physical_cores() -> int:
-    """Cores this process may use, hyper-threads of one core counted once."""
-    cores: set[str] = set()
-    for cpu in os.sched_getaffinity(0):
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text() if siblings.is_file() else str(cpu))
-    return max(1, min(len(cores), math.ceil(_cgroup_cpus())))
-
-
-def _cgroup_cpus() -> float:
-    """CPU quota of a container in cores; the machine's cores where there is none."""
-    machine = float(os.cpu_count() or 1)
-    quota_file = Path("/sys/fs/cgroup/cpu.max")
-    if not quota_file.is_file():
-        return machine
-    quota, _, period = quota_file.read_text().partition(" ")
-    return machine if quota == "max" else int(quota) / int(period)
-
-
-def set_up_torch() -> None:
-    """Threads for this process: TUNESMITH_ENGINE_THREADS, else one per physical core."""
-    wanted = os.environ.get("TUNESMITH_ENGINE_THREADS")
-    torch.set_num_threads(physical_cores() if wanted is None else int(wanted))
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def memory_bytes(device: torch.device) -> int:
-    """All memory of the device; of the machine for the CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -20,9 +20,9 @@ from app.contracts.reports import (
     command_adapter,
 )
 from app.contracts.specs import EvalSpec, TrainSpec
-from workers.engine.base_model import set_up_torch
 from workers.engine.convert_gguf import convert_gguf
 from workers.engine.engine import Engine, StopSignal
+from workers.engine.machine import set_up_torch
 
 
 def run_spec(path: Path) -> int:

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from app.contracts.errors import WorkerError, WorkerFailure
 from app.contracts.reports import Failed, Progress, Ready, Report
 from app.contracts.specs import BaseRef, Command, EvalSpec, Exit, LoadBase, Stop, TrainSpec
-from workers.engine.base_model import ResidentBase, load_base, memory_bytes, pick_device, pick_dtype
+from workers.engine.base_model import ResidentBase, load_base
 from workers.engine.evaluation.run import evaluate
+from workers.engine.machine import memory_bytes, pick_device, pick_dtype
 from workers.engine.protocol import read_commands
 from workers.engine.training.loop import train
 

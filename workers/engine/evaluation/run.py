@@ -8,6 +8,7 @@ from typing import Literal, cast
 
 from app.contracts.errors import usage
 from app.contracts.reports import ClassScores, Evaluation, Latency, ModelScores, Progress, Report, Sample, Stopped
+from app.contracts.rows import ChatRow
 from app.contracts.specs import EvalSpec
 from workers.engine.base_model import ResidentBase
 from workers.engine.evaluation.answers import answer_all, label_token_limit
@@ -16,7 +17,9 @@ from workers.engine.evaluation.metrics import class_scores
 from workers.engine.evaluation.questions import Question, make_questions
 from workers.engine.evaluation.scoring import TokenScores, score_rows
 from workers.engine.inference.adapters import load_verified_adapter
-from workers.engine.recipes.chat import EncodedRows, encode_rows, read_rows
+from workers.engine.recipes.chat import encode_rows
+from workers.engine.recipes.recipe import EncodedRows
+from workers.engine.recipes.rows import read_rows
 from workers.engine.training.lora import AdapterWeights
 
 StopReason = Literal["cancel", "pause", "preempt", "shutdown"]
@@ -70,7 +73,7 @@ class _Run:
         self._should_stop = should_stop
         self._done = 0
         self._total = 0
-        rows = read_rows(Path(spec.rows))
+        rows = cast("tuple[ChatRow, ...]", read_rows(Path(spec.rows), "chat"))
         self._encoded: EncodedRows = encode_rows(
             resident, rows, max_length=spec.max_length, on_progress=lambda done: self._on_encoded(done, len(rows))
         )

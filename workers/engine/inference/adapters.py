@@ -34,9 +34,7 @@ def load_verified_adapter(resident: ResidentBase, ref: AdapterRef) -> AdapterWei
         )
     adapter = load_adapter(resident.linears, folder)
     # Nothing is trained here: the gradient buffer would double what an adapter holds in memory.
-    adapter.flat.grad = None
-    adapter.grad_a.clear()
-    adapter.grad_b.clear()
+    adapter.forget_gradients()
     return adapter
 
 

@@ -36,10 +36,10 @@ from types import FrameType
 
 import uvicorn
 
-from workers.engine.base_model import pick_device, set_up_torch
 from workers.engine.inference.http_app import build_app
 from workers.engine.inference.models_cache import ModelsCache
 from workers.engine.inference.scheduler import Scheduler
+from workers.engine.machine import pick_device, set_up_torch
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 5

@@ -1,62 +1,60 @@
-"""The chat recipe: canonical rows in, encoded rows and an account of every row out."""
+"""The chat recipe: conversations, and prompts with their completions, for decoders."""
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
-from pydantic import ValidationError
+from torch import Tensor
 
-from app.contracts.errors import transient, usage
-from app.contracts.rows import ChatRow
+from app.contracts.rows import ChatRow, Row
 from workers.engine.base_model import ResidentBase
+from workers.engine.recipes.recipe import EncodedRows, Poll, Score
 from workers.engine.recipes.templates import EncodedRow, RowRefusedError, encode_row, render_completion_prompt
+from workers.engine.training.batches import PackedBatch, pack
+from workers.engine.training.lora import AdapterWeights
+from workers.engine.training.loss import BatchLoss, batch_loss
 
 
 @dataclass(frozen=True)
-class EncodedRows:
-    """Every row in one of two lists: len(rows) + len(dropped) == rows_in."""
+class ChatRecipe:
+    """Next-token loss on the assistant's answers; the validation loss chooses the checkpoint."""
 
-    rows: tuple[EncodedRow, ...]
-    dropped: tuple[tuple[int, str], ...]  # (source line, reason)
-
-    @property
-    def rows_in(self) -> int:
-        return len(self.rows) + len(self.dropped)
+    resident: ResidentBase
 
     @property
-    def truncated(self) -> int:
-        return sum(row.is_truncated for row in self.rows)
+    def vectors(self) -> Mapping[str, tuple[int, ...]]:
+        return {}
 
-    @property
-    def tokens(self) -> int:
-        return sum(row.tokens for row in self.rows)
+    def encode(self, rows: Sequence[Row], *, max_length: int, on_progress: Callable[[int], None]) -> EncodedRows:
+        return encode_rows(
+            self.resident, cast("Sequence[ChatRow]", rows), max_length=max_length, on_progress=on_progress
+        )
 
-    @property
-    def supervised_tokens(self) -> int:
-        return sum(row.supervised_tokens for row in self.rows)
+    def begin(
+        self,
+        adapter: AdapterWeights,  # noqa: ARG002
+        rows: Sequence[Any],  # noqa: ARG002
+        others: Sequence[Any],  # noqa: ARG002
+        *,
+        is_fresh: bool,  # noqa: ARG002
+        poll: Poll,  # noqa: ARG002
+    ) -> list[str]:
+        return []
 
-    @property
-    def longest(self) -> int:
-        return max((row.tokens for row in self.rows), default=0)
+    def pack(self, rows: Sequence[Any], token_budget: int) -> Sequence[PackedBatch]:
+        return pack(rows, token_budget)
 
+    def loss(self, batch: Any, adapter: AdapterWeights) -> BatchLoss:  # noqa: ARG002
+        return batch_loss(self.resident, batch)
 
-def read_rows(path: Path, sha256: str | None = None) -> tuple[ChatRow, ...]:
-    """Canonical rows of a file; a transient failure when its bytes are not those the spec names."""
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise transient("rows_hash_mismatch", f"The rows file {path.name} has hash {found}, not {sha256}.")
-    try:
-        return tuple(ChatRow.model_validate_json(line) for line in data.split(b"\n") if line.strip())
-    except ValidationError as error:
-        raise transient("rows_damaged", f"The rows file {path.name} is no canonical rows file: {error}") from error
+    def score(self, judged: Sequence[tuple[Sequence[Any], Tensor | None]]) -> Score | None:  # noqa: ARG002
+        return None
 
 
 def encode_rows(
     resident: ResidentBase,
-    rows: tuple[ChatRow, ...],
+    rows: Sequence[ChatRow],
     *,
     max_length: int,
     on_progress: Callable[[int], None] = lambda _done: None,
@@ -75,18 +73,6 @@ def encode_rows(
             dropped.append((row.line, str(refusal)))
         on_progress(done)
     return EncodedRows(tuple(kept), tuple(dropped))
-
-
-def require_rows(encoded: EncodedRows, *, param: str) -> None:
-    """Usage failure `no_trainable_rows` when nothing is left to train on."""
-    if encoded.rows:
-        return
-    reasons = "; ".join(f"line {line}: {reason}" for line, reason in encoded.dropped[:3])
-    raise usage(
-        "no_trainable_rows",
-        f"None of the {encoded.rows_in} rows can be trained on ({reasons or 'the file is empty'}).",
-        param=param,
-    )
 
 
 def fit(resident: ResidentBase, row: EncodedRow, limit: int) -> EncodedRow:

@@ -1,4 +1,8 @@
-"""Adapters on disk, in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`."""
+"""Adapters on disk, in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
+
+The head of a classifier and the probe it began from lie in the same file under `head.` and `probe.`, so that one
+hash names the whole model; `tunesmith.json` says what it was trained for. PEFT passes over both.
+"""
 
 import hashlib
 import json
@@ -6,32 +10,45 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from app.contracts.errors import usage
-from app.contracts.specs import LoraSpec
+from app.contracts.specs import AdapterTask, LoraSpec
 from workers.engine.training.lora import AdaptedLinears, AdapterWeights
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
+TASK_FILE = "tunesmith.json"
 _PREFIX = "base_model.model."
+_VECTOR_PREFIX = "head."
+_PROBE_WEIGHT, _PROBE_BIAS = "probe.weight", "probe.bias"
+_TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder_decoder": "SEQ_2_SEQ_LM"}
 
 
-def encode_adapter(adapter: AdapterWeights, base_id: str) -> dict[str, bytes]:
-    """File name → bytes of the adapter as `peft.PeftModel.from_pretrained` and vLLM load it."""
+def encode_adapter(adapter: AdapterWeights, base_id: str, family: str = "decoder") -> dict[str, bytes]:
+    """File name → bytes of the adapter as `peft.PeftModel.from_pretrained` and vLLM load it.
+
+    The names are those of the base's class: `AutoModelForCausalLM`, `AutoModel` for an encoder.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for name in adapter.shapes:
         tensors[f"{_PREFIX}{name}.lora_A.weight"] = adapter.A[name].cpu().contiguous()
         tensors[f"{_PREFIX}{name}.lora_B.weight"] = adapter.B[name].cpu().contiguous()
+    tensors |= {name: leaf.detach().cpu().contiguous() for name, leaf in adapter.vectors.items()}
+    if adapter.probe is not None:
+        tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS] = (part.cpu().contiguous() for part in adapter.probe)
     config = {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": _TASK_TYPES[family],
         "base_model_name_or_path": base_id,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": adapter.dropout,
         "target_modules": sorted({name.rsplit(".", 1)[-1] for name in adapter.shapes}),
+        # Ours leave it out: nothing reads what it makes.
+        "exclude_modules": ["pooler.dense"] if family == "encoder" else None,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -41,10 +58,13 @@ def encode_adapter(adapter: AdapterWeights, base_id: str) -> dict[str, bytes]:
         "use_dora": False,
         "use_rslora": False,
     }
-    return {
+    files = {
         WEIGHTS_FILE: save(tensors, metadata={"format": "pt"}),
         CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
     }
+    if adapter.task is not None:
+        files[TASK_FILE] = (adapter.task.model_dump_json(indent=2) + "\n").encode()
+    return files
 
 
 def weights_sha256(folder: Path) -> str:
@@ -53,21 +73,47 @@ def weights_sha256(folder: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_task(folder: Path) -> AdapterTask:
+    """What the adapter was trained for; chat where its folder does not say."""
+    path = folder / TASK_FILE
+    if not path.is_file():
+        return AdapterTask(recipe="chat")
+    try:
+        return AdapterTask.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise usage("invalid_adapter", f"{TASK_FILE} cannot be read: {error}.") from error
+
+
+def read_probe(folder: Path) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The linear layer a classifier's head began from, on the CPU; None where there is none."""
+    tensors = load_file(folder / WEIGHTS_FILE)
+    if _PROBE_WEIGHT not in tensors:
+        return None
+    return tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS]
+
+
 def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0) -> AdapterWeights:
     """Read an adapter onto this base. Usage failure when it is damaged or made for another base."""
     config = _read_config(folder)
+    try:
+        tensors = load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise usage("invalid_adapter", f"{WEIGHTS_FILE} cannot be read: {error}.") from error
+    vectors = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(_VECTOR_PREFIX)}
+    probe = [tensors.pop(name) for name in (_PROBE_WEIGHT, _PROBE_BIAS) if name in tensors]
     adapter = linears.new_adapter(
         LoraSpec(
             rank=config["r"],
             alpha=config["lora_alpha"],
             dropout=dropout,
             targets=tuple(config["target_modules"]),
-        )
+        ),
+        {name: tuple(tensor.shape) for name, tensor in vectors.items()},
     )
-    try:
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except (OSError, SafetensorError) as error:
-        raise usage("invalid_adapter", f"{WEIGHTS_FILE} cannot be read: {error}.") from error
+    adapter.task = read_task(folder)
+    if len(probe) == 2:
+        weight, bias = (part.to(adapter.flat.device) for part in probe)
+        adapter.probe = (weight, bias)
     wanted = {f"{_PREFIX}{name}.lora_{side}.weight" for name in adapter.shapes for side in "AB"}
     if wanted != tensors.keys():
         missing, extra = sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted)
@@ -80,6 +126,8 @@ def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0)
         for name in adapter.shapes:
             _copy(adapter.A[name], tensors[f"{_PREFIX}{name}.lora_A.weight"], f"{name}.lora_A")
             _copy(adapter.B[name], tensors[f"{_PREFIX}{name}.lora_B.weight"], f"{name}.lora_B")
+        for name, leaf in adapter.vectors.items():
+            _copy(leaf, vectors[name], name)
     adapter.refresh()
     return adapter
 

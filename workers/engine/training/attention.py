@@ -61,12 +61,14 @@ def attention_forward(
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return output, None
     scaling: float | None = kwargs.get("scaling")
-    if query.is_cuda:
-        return _varlen(query, key, value, packing, scaling), None
-    return _by_segment(query, key, value, packing, scaling), None
+    is_causal = bool(module.is_causal)
+    attend = _varlen if query.is_cuda else _by_segment
+    return attend(query, key, value, packing, scaling, is_causal=is_causal), None
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None) -> Tensor:
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None, *, is_causal: bool
+) -> Tensor:
     q, k, v = (t.squeeze(0).transpose(0, 1) for t in (query, key, value))  # [T, heads, d]
     cumulative, longest = packing.cumulative, packing.longest
     output = varlen_attn(
@@ -78,20 +80,22 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling
         longest,
         longest,
         scale=scaling,
-        window_size=(-1, 0),
+        window_size=(-1, 0 if is_causal else -1),
         enable_gqa=q.shape[1] != k.shape[1],
     )
     return cast("Tensor", output).unsqueeze(0)
 
 
-def _by_segment(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None) -> Tensor:
+def _by_segment(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None, *, is_causal: bool
+) -> Tensor:
     groups, dtype = query.shape[1] // key.shape[1], query.dtype
     if packing.longest <= _FP32_LONGEST:
         query, key, value = (t.float() for t in (query, key, value))
     if groups > 1:
         key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
     parts = [
-        scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+        scaled_dot_product_attention(q, k, v, is_causal=is_causal, scale=scaling)
         for q, k, v in zip(
             *(torch.split(t, list(packing.lengths), dim=2) for t in (query, key, value)),
             strict=True,

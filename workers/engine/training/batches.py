@@ -3,12 +3,21 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workers.engine.recipes.templates import EncodedRow
+
+
+class _HasTokens(Protocol):
+    @property
+    def tokens(self) -> int: ...
+
+
+Sized = TypeVar("Sized", bound=_HasTokens)
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,7 @@ class PackedBatch:
     where it counts. Shifting happens here, inside each row, so no target crosses a row.
     """
 
+    rows: tuple[EncodedRow, ...]
     input_ids: Tensor
     position_ids: Tensor
     lengths: tuple[int, ...]
@@ -26,11 +36,17 @@ class PackedBatch:
     targets: Tensor  # [S] token ids
     row_tokens: int  # tokens of the rows, last ones included
 
+    @property
+    def count(self) -> int:
+        """Supervised tokens."""
+        return self.supervised.numel()
+
     def to(self, device: torch.device) -> "PackedBatch":
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
         return PackedBatch(
+            self.rows,
             move(self.input_ids),
             move(self.position_ids),
             self.lengths,
@@ -53,7 +69,7 @@ def epoch_order(rows: int, *, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def step_rows(rows: Sequence[EncodedRow], *, step: int, batch_size: int, seed: int) -> list[EncodedRow]:
+def step_rows(rows: Sequence[Any], *, step: int, batch_size: int, seed: int) -> list[Any]:
     """The rows of optimizer step `step` (from 0), over all epochs."""
     epoch, place = divmod(step, steps_per_epoch(len(rows), batch_size))
     order = epoch_order(len(rows), seed=seed, epoch=epoch)
@@ -62,7 +78,12 @@ def step_rows(rows: Sequence[EncodedRow], *, step: int, batch_size: int, seed: i
 
 def pack(rows: Sequence[EncodedRow], token_budget: int) -> list[PackedBatch]:
     """Micro-batches of at most `token_budget` tokens (a longer row stands alone), first-fit decreasing."""
-    bins: list[list[EncodedRow]] = []
+    return [_pack_one(group) for group in fill_bins(rows, token_budget)]
+
+
+def fill_bins(rows: Sequence[Sized], token_budget: int) -> list[list[Sized]]:
+    """Rows in groups of at most `token_budget` tokens (a longer row stands alone), first-fit decreasing."""
+    bins: list[list[Sized]] = []
     room: list[int] = []
     for row in sorted(rows, key=lambda row: -row.tokens):
         place = next((i for i, free in enumerate(room) if free >= row.tokens), None)
@@ -72,7 +93,7 @@ def pack(rows: Sequence[EncodedRow], token_budget: int) -> list[PackedBatch]:
         else:
             bins[place].append(row)
             room[place] -= row.tokens
-    return [_pack_one(group) for group in bins]
+    return bins
 
 
 def _pack_one(rows: Sequence[EncodedRow]) -> PackedBatch:
@@ -81,6 +102,7 @@ def _pack_one(rows: Sequence[EncodedRow]) -> PackedBatch:
     following = np.concatenate([row.input_ids[1:] for row in rows]).astype(np.int64)
     supervised = np.flatnonzero(np.concatenate([row.is_supervised[1:] for row in rows]))
     return PackedBatch(
+        rows=tuple(rows),
         input_ids=torch.from_numpy(input_ids),
         position_ids=torch.from_numpy(np.concatenate([np.arange(n, dtype=np.int64) for n in lengths])),
         lengths=lengths,

@@ -1,7 +1,8 @@
 """Complete checkpoints, written whole or not at all, and verified before they are read.
 
 A checkpoint is a folder `step-000123/`: `adapter/` in PEFT's format, `optimizer.safetensors`,
-`state.json` and, written last, `manifest.json` with the SHA-256 of every other file. All
+`state.json` and, written last, `manifest.json` with the SHA-256 of every other file. Where an earlier
+step is the best so far, `best/` holds that step's adapter and state. All
 randomness (row order, dropout) is a pure function of seed and counters, so the counters in
 `state.json` are the whole state of it.
 """
@@ -21,6 +22,7 @@ from torch import Tensor
 
 MANIFEST = "manifest.json"
 _PREFIX = "step-"
+_BEST = "best"
 
 
 class CheckpointDamagedError(Exception):
@@ -45,13 +47,47 @@ class CheckpointFolder:
 
 
 def write(
-    parent: Path, *, step: int, state: dict[str, Any], adapter: dict[str, bytes], optimizer: bytes
+    parent: Path,
+    *,
+    step: int,
+    state: dict[str, Any],
+    adapter: dict[str, bytes],
+    optimizer: bytes,
+    best: Path | None = None,
 ) -> CheckpointFolder:
-    """Write `parent/step-<step>` atomically: after a crash at any point it is whole or absent."""
-    parent.mkdir(parents=True, exist_ok=True)
+    """Write `parent/step-<step>` atomically: after a crash at any point it is whole or absent.
+
+    `best` is the checkpoint of an earlier step whose adapter is to travel with this one.
+    """
     files = {f"adapter/{name}": data for name, data in adapter.items()}
     files["optimizer.safetensors"] = optimizer
     files["state.json"] = _json_bytes(state)
+    if best is not None:
+        kept = [best / "state.json", *(best / "adapter").iterdir()]
+        files |= {f"{_BEST}/{path.relative_to(best)}": path.read_bytes() for path in kept}
+    return _write_files(parent, step=step, state=state, files=files)
+
+
+def step_folder(parent: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return parent / f"{_PREFIX}{step:06d}"
+
+
+def restore_best(parent: Path, found: CheckpointFolder) -> None:
+    """Lay the best step's adapter down beside `found` again, where only `found` came to this machine."""
+    source = found.path / _BEST
+    if not source.is_dir():
+        return
+    state: dict[str, Any] = json.loads((source / "state.json").read_bytes())
+    if step_folder(parent, state["step"]).is_dir():
+        return
+    paths = [path for path in source.rglob("*") if path.is_file()]
+    files = {str(path.relative_to(source)): path.read_bytes() for path in paths}
+    _write_files(parent, step=state["step"], state=state, files=files)
+
+
+def _write_files(parent: Path, *, step: int, state: dict[str, Any], files: dict[str, bytes]) -> CheckpointFolder:
+    parent.mkdir(parents=True, exist_ok=True)
     manifest = _json_bytes(
         {
             "version": 1,
@@ -60,13 +96,13 @@ def write(
         }
     )
     staging = parent / f".{_PREFIX}{step:06d}-{uuid.uuid4().hex}"
-    (staging / "adapter").mkdir(parents=True)
     for name, data in files.items():
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
         _write_synced(staging / name, data)
     _write_synced(staging / MANIFEST, manifest)
-    _sync_folder(staging / "adapter")
-    _sync_folder(staging)
-    target = parent / f"{_PREFIX}{step:06d}"
+    for folder in (*(path for path in staging.rglob("*") if path.is_dir()), staging):
+        _sync_folder(folder)
+    target = step_folder(parent, step)
     if target.exists():  # the same step of an earlier attempt: move it away, never leave a mixture
         discarded = parent / f".old-{uuid.uuid4().hex}"
         target.rename(discarded)
@@ -96,7 +132,8 @@ def read(path: Path) -> CheckpointFolder:
 def load_latest(folder: Path) -> CheckpointFolder | None:
     """The newest good checkpoint: of `folder` itself if it is one, else of the checkpoints in it.
 
-    A damaged one is passed over for the one before it (also when `folder` names the damaged one).
+    A damaged one is passed over for the one before it (also when `folder` names the damaged one), and so is
+    one without an optimiser's state, laid down by `restore_best`.
     """
     if folder.name.startswith(_PREFIX):
         candidates = [path for path in _checkpoints(folder.parent) if path.name <= folder.name]
@@ -104,7 +141,9 @@ def load_latest(folder: Path) -> CheckpointFolder | None:
         candidates = list(_checkpoints(folder))
     for path in sorted(candidates, reverse=True):
         with contextlib.suppress(CheckpointDamagedError):
-            return read(path)
+            found = read(path)
+            if found.optimizer_path.is_file():
+                return found
     return None
 
 

@@ -4,8 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 
@@ -13,23 +12,24 @@ from app.contracts.errors import fatal, usage
 from app.contracts.reports import Checkpoint, Finished, Metric, Progress, Report, Stopped
 from app.contracts.specs import TrainSpec
 from workers.engine.base_model import ResidentBase
-from workers.engine.recipes.templates import EncodedRow
-from workers.engine.training import batches
+from workers.engine.recipes.recipe import Score
+from workers.engine.training import batches, checkpoint
 from workers.engine.training.adapter_files import weights_sha256
 from workers.engine.training.lora import activate
-from workers.engine.training.loss import batch_loss
+from workers.engine.training.opening import open_seat
 from workers.engine.training.schedule import learning_rate
-from workers.engine.training.seats import DEADLINE, Seat, StopRequestedError, open_seat
+from workers.engine.training.seats import DEADLINE, Seat, StopRequestedError
 
 StopReason = Literal["cancel", "pause", "preempt", "shutdown"]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Token-weighted figures over a set of rows."""
+    """Figures over a set of rows, weighted by what is supervised; the same for any batch size."""
 
     loss: float
     token_accuracy: float
+    score: Score
 
 
 def train(
@@ -70,10 +70,10 @@ def take_step(resident: ResidentBase, seat: Seat) -> None:
     spec, adapter = seat.spec, seat.adapter
     started = time.monotonic()
 
-    # The rows of this step, packed. Their supervised tokens together are the loss's denominator.
+    # The rows of this step, packed. What they supervise together is the loss's denominator.
     rows = batches.step_rows(seat.rows, step=seat.step, batch_size=spec.batch_size, seed=spec.seed)
-    micro_batches = batches.pack(rows, seat.token_budget)
-    supervised = sum(batch.supervised.numel() for batch in micro_batches)
+    micro_batches = seat.recipe.pack(rows, seat.token_budget)
+    supervised = sum(batch.count for batch in micro_batches)
     tokens = sum(batch.row_tokens for batch in micro_batches)
 
     # Gradients, summed into the fp32 buffer over the micro-batches.
@@ -82,7 +82,7 @@ def take_step(resident: ResidentBase, seat: Seat) -> None:
     for index, batch in enumerate(micro_batches):
         seat.poll_stop()
         with activate(resident.linears, adapter, dropout_key=(spec.seed, seat.step, index)):
-            loss = batch_loss(resident, batch.to(resident.device))
+            loss = seat.recipe.loss(batch.to(resident.device), adapter)
             torch.autograd.backward(loss.nll_sum / supervised)
         figures[0] += loss.nll_sum.detach()
         figures[1] += loss.correct
@@ -134,26 +134,29 @@ def take_step(resident: ResidentBase, seat: Seat) -> None:
     else:
         seat.report(seat.last_metric)
     is_old = time.monotonic() - seat.saved_at >= spec.resume_checkpoint_seconds
-    if seat.is_epoch_end or is_old:
+    if seat.is_epoch_end or seat.is_finished or is_old:
         _save(resident, seat)
 
 
 @torch.no_grad()
-def validation_loss(resident: ResidentBase, seat: Seat, rows: Sequence[EncodedRow]) -> Validation:
-    """Token-weighted loss and accuracy of the seat's adapter; the same for any packing."""
+def judge(resident: ResidentBase, seat: Seat, rows: Sequence[Any]) -> Validation:
+    """Loss, accuracy and score of the seat's adapter as it is now."""
     figures = torch.zeros(2, dtype=torch.float64, device=resident.device)
     supervised = 0
-    packs = batches.pack(rows, seat.token_budget)
+    judged = []
+    packs = seat.recipe.pack(rows, seat.token_budget)
     for index, batch in enumerate(packs):
         seat.poll_stop()
         with activate(resident.linears, seat.adapter):
-            loss = batch_loss(resident, batch.to(resident.device))
+            loss = seat.recipe.loss(batch.to(resident.device), seat.adapter)
         figures += torch.stack((loss.nll_sum, loss.correct))
         supervised += loss.count
+        judged.append((batch.rows, loss.outputs))
         if len(packs) > 1:
             seat.report(Progress(run_id=seat.spec.run_id, phase="evaluate", done=index + 1, total=len(packs)))
     nll, correct = figures.tolist()
-    return Validation(nll / supervised, correct / supervised)
+    loss_score = Score("negative_loss", -nll / supervised)
+    return Validation(nll / supervised, correct / supervised, seat.recipe.score(judged) or loss_score)
 
 
 def _is_validation_due(seat: Seat) -> bool:
@@ -164,32 +167,45 @@ def _is_validation_due(seat: Seat) -> bool:
 def _validate(resident: ResidentBase, seat: Seat) -> None:
     """Validate after the last finished step and report its metric with the figures filled in.
 
-    All rows at an epoch's end, else a fixed subset. Stopped half-way it stays pending, and is
-    done again when the run resumes.
+    A fixed subset of the rows, and all of them where the step is a candidate for the result: at an epoch's end,
+    or where this very check ends the run. Stopped half-way it stays pending, and is done again when the run resumes.
     """
-    order = batches.epoch_order(len(seat.valid_rows), seed=seat.spec.seed, epoch=-1)
-    subset = [seat.valid_rows[index] for index in order[: seat.spec.valid_rows_per_check]]
-    part = validation_loss(resident, seat, subset)
-    figures = {"valid_loss": part.loss, "valid_mean_token_accuracy": part.token_accuracy}
-    if seat.is_epoch_end:
-        full = validation_loss(resident, seat, seat.valid_rows)
+    rule = seat.spec.early_stopping
+    shown = judge(resident, seat, _subset(seat, seat.valid_rows))
+    has_own_rows = seat.selection_rows is not seat.valid_rows
+    check = judge(resident, seat, _subset(seat, seat.selection_rows)) if has_own_rows and rule is not None else shown
+    figures: dict[str, Any] = {"valid_loss": shown.loss, "valid_mean_token_accuracy": shown.token_accuracy}
+    candidate = None
+    if seat.is_epoch_end or seat.selection.ends_run(check.loss, rule):
+        full = judge(resident, seat, seat.valid_rows)
+        candidate = judge(resident, seat, seat.selection_rows).score if has_own_rows else full.score
         figures |= {"full_valid_loss": full.loss, "full_valid_mean_token_accuracy": full.token_accuracy}
-    metric = cast("Metric", seat.last_metric).model_copy(update=figures)
-    seat.last_metric = metric
+        figures |= {"selection_score": candidate.value, "selection_score_name": candidate.name}
+    # From here on nothing can cut it short.
+    seat.selection.see_check(check.loss, rule)
+    if candidate is not None:
+        seat.selection.see_candidate(seat.step, candidate)
+    seat.last_metric = cast("Metric", seat.last_metric).model_copy(update=figures)
     seat.is_validation_pending = False
-    seat.report(metric)
+    seat.report(seat.last_metric)
+
+
+def _subset(seat: Seat, rows: Sequence[Any]) -> list[Any]:
+    """The rows of a check between epochs: always the same ones."""
+    order = batches.epoch_order(len(rows), seed=seat.spec.seed, epoch=-1)
+    return [rows[index] for index in order[: seat.spec.valid_rows_per_check]]
 
 
 def _save(resident: ResidentBase, seat: Seat) -> None:
-    folder = seat.save(base_id=resident.ref.id)
+    folder = seat.save(base_id=resident.ref.id, family=resident.family)
     seat.report(
         Checkpoint(
             run_id=seat.spec.run_id,
             step=seat.step,
             path=str(folder.path),
             manifest_sha256=folder.manifest_sha256,
-            is_epoch_end=seat.is_epoch_end,
-            is_final=seat.is_finished,
+            is_epoch_end=seat.step in seat.epoch_end_steps,
+            is_final=seat.is_finished and seat.result_step == seat.step,
             trained_tokens=seat.trained_tokens,
             last_metric=seat.last_metric,
         )
@@ -215,14 +231,18 @@ def _stop(resident: ResidentBase, seat: Seat, reason: str) -> None:
 
 
 def _finish(seat: Seat) -> None:
-    """The final checkpoint holds the adapter; make sure that training changed it."""
+    """Name the checkpoint that holds the result; make sure that training changed it."""
     if not any(bool(b.any()) for b in seat.adapter.B.values()):
         raise fatal("weights_did_not_move", "Training ended but the adapter is still zero.")
-    adapter_path = Path(seat.checkpoints) / f"step-{seat.step:06d}" / "adapter"
+    step = seat.result_step
+    adapter_path = checkpoint.step_folder(seat.checkpoints, step) / "adapter"
     seat.report(
         Finished(
             run_id=seat.spec.run_id,
-            step=seat.step,
+            step=step,
+            steps_done=seat.step,
+            ended_early=seat.step < seat.total_steps,
+            reason=seat.selection.reason(step=step, steps_done=seat.step, total_steps=seat.total_steps),
             adapter_path=str(adapter_path),
             adapter_sha256=weights_sha256(adapter_path),
             trained_tokens=seat.trained_tokens,

@@ -6,7 +6,7 @@ which adapter works on which tokens. y = W x + (alpha / r) B A x (Hu et al. 2021
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from app.contracts.errors import usage
-from app.contracts.specs import LoraSpec
+from app.contracts.specs import AdapterTask, LoraSpec
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class AdapterWeights:
     """A and B of every adapted layer in one flat fp32 buffer, with its gradient and compute copies.
 
     `A[name]` is [r, in] and `B[name]` [out, r], fp32 views of `flat`; `grad_a`/`grad_b` are views of
-    `flat.grad`. The forward pass reads the copies in the base's dtype, made by `refresh`.
+    `flat.grad`. The forward pass reads the copies in the base's dtype, made by `refresh`. `vectors` are further
+    trained tensors, fp32 leaves that share the buffer's memory and gradient: the head of a classifier.
     """
 
     def __init__(
@@ -43,14 +44,17 @@ class AdapterWeights:
         dropout: float,
         device: torch.device,
         compute_dtype: torch.dtype,
+        vectors: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.shapes = shapes
         self.rank = rank
         self.alpha = alpha
         self.dropout = dropout
         self.scaling = alpha / rank
+        wanted = dict(vectors or {})
         count = sum(rank * (shape.in_features + shape.out_features) for shape in shapes.values())
-        self.flat = nn.Parameter(torch.zeros(count, dtype=torch.float32, device=device))
+        total = count + sum(math.prod(size) for size in wanted.values())
+        self.flat = nn.Parameter(torch.zeros(total, dtype=torch.float32, device=device))
         self.flat.grad = torch.zeros_like(self.flat)
         self._compute = torch.zeros(count, dtype=compute_dtype, device=device)
         self.A, self.B = self._views(self.flat.detach())
@@ -59,6 +63,15 @@ class AdapterWeights:
         # Leaves that make autograd visit our node; their gradients go straight to `flat.grad`.
         for view in (*self.compute_a.values(), *self.compute_b.values()):
             view.requires_grad_(True)
+        self.task: AdapterTask | None = None
+        self.probe: tuple[Tensor, Tensor] | None = None  # weight and bias a classifier's head began from
+        self.vectors: dict[str, Tensor] = {}
+        for name, size in wanted.items():
+            end = count + math.prod(size)
+            leaf = self.flat.detach()[count:end].view(size).requires_grad_(True)
+            leaf.grad = self.flat.grad[count:end].view(size)
+            self.vectors[name] = leaf
+            count = end
 
     def _views(self, flat: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         a: dict[str, Tensor] = {}
@@ -90,7 +103,15 @@ class AdapterWeights:
     @torch.no_grad()
     def refresh(self) -> None:
         """Cast the fp32 masters to the compute copies: once after each change of the weights."""
-        self._compute.copy_(self.flat)
+        self._compute.copy_(self.flat[: self._compute.numel()])
+
+    def forget_gradients(self) -> None:
+        """Give back the memory that only training needs."""
+        self.flat.grad = None
+        self.grad_a.clear()
+        self.grad_b.clear()
+        for leaf in self.vectors.values():
+            leaf.grad = None
 
     @property
     def gradient(self) -> Tensor:
@@ -241,7 +262,7 @@ class AdaptedLinears:
             )
         return {name: shape for name, shape in shapes.items() if name.rsplit(".", 1)[-1] in targets}
 
-    def new_adapter(self, spec: LoraSpec) -> AdapterWeights:
+    def new_adapter(self, spec: LoraSpec, vectors: Mapping[str, tuple[int, ...]] | None = None) -> AdapterWeights:
         """An adapter of zeros for this base; call `initialise` or load weights into it."""
         weight = next(iter(self.layers.values())).weight
         return AdapterWeights(
@@ -251,6 +272,7 @@ class AdaptedLinears:
             dropout=spec.dropout,
             device=weight.device,
             compute_dtype=weight.dtype,
+            vectors=vectors,
         )
 
 

@@ -16,23 +16,24 @@ _CHUNK_BYTES = 256 * 2**20  # fp32 logits of one chunk
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """Sums over the supervised tokens of a batch; both are 0-dim fp32 tensors on the device."""
+    """Sums over what is supervised in a batch (tokens, words, rows or pairs), on the device."""
 
-    nll_sum: Tensor  # nats; carries the gradient
-    correct: Tensor  # tokens whose most likely prediction is right
+    nll_sum: Tensor  # 0-dim fp32, nats; carries the gradient
+    correct: Tensor  # 0-dim fp32: how many of the most likely predictions are right
     count: int
+    outputs: Tensor | None = None  # what a recipe's score is made of; detached, small
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
-    """Sum of -log p(target) and count of right argmaxes; head frozen, its gradient made going forward.
+    """-log p(target) of each position and count of right argmaxes; head frozen, its gradient made going forward.
 
-    hidden [S, h], weight [V, h], targets [S] → two 0-dim fp32 tensors.
+    hidden [S, h], weight [V, h], targets [S] → [S] fp32 in nats, and a 0-dim fp32 tensor.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Any:
         rows = max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
-        nll = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        nll = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         correct = torch.zeros((), dtype=torch.float32, device=hidden.device)
         wants_grad = ctx.needs_input_grad[0]
         grad = torch.empty_like(hidden) if wants_grad else None
@@ -41,7 +42,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
             logits = linear(hidden[part], weight).float()
             wanted = targets[part].unsqueeze(1)
             log_z = logits.logsumexp(dim=1, keepdim=True)
-            nll += (log_z - logits.gather(1, wanted)).sum()
+            nll[part] = (log_z - logits.gather(1, wanted)).squeeze(1)
             correct += (logits.argmax(dim=1, keepdim=True) == wanted).sum()
             if grad is not None:
                 probabilities = logits.sub_(log_z).exp_()
@@ -54,13 +55,22 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         (grad,) = ctx.saved_tensors
-        return grad * grad_outputs[0].to(grad.dtype), None, None
+        return grad * grad_outputs[0].unsqueeze(1).to(grad.dtype), None, None
 
 
-def batch_loss(resident: ResidentBase, batch: PackedBatch) -> BatchLoss:
-    """Forward one packed batch (on the base's device) under the adapters active now."""
+def token_losses(resident: ResidentBase, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    """-log p of each supervised token, [S] fp32 in nats, and how many argmaxes are right (0-dim).
+
+    Forwards one packed batch (on the base's device) under the adapters active now.
+    """
     with packed(batch.lengths, resident.device):
         hidden = resident.backbone(batch.input_ids.unsqueeze(0), batch.position_ids.unsqueeze(0))
     learned = hidden.squeeze(0).index_select(0, batch.supervised)
     nll, correct = _HeadCrossEntropy.apply(learned, resident.head_weight, batch.targets)  # type: ignore[no-untyped-call]
-    return BatchLoss(nll, correct, batch.supervised.numel())
+    return nll, correct
+
+
+def batch_loss(resident: ResidentBase, batch: PackedBatch) -> BatchLoss:
+    """The loss of a language model: summed over the supervised tokens of the batch."""
+    nll, correct = token_losses(resident, batch)
+    return BatchLoss(nll.sum(), correct, batch.supervised.numel())

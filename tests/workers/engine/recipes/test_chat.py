@@ -3,7 +3,9 @@ import pytest
 from app.contracts.errors import WorkerFailure
 from app.contracts.rows import ChatMessage, ChatRow
 from tests.workers.engine.conftest import chat_row, write_rows
-from workers.engine.recipes.chat import encode_rows, read_rows, require_rows
+from workers.engine.recipes.chat import encode_rows
+from workers.engine.recipes.recipe import require_rows
+from workers.engine.recipes.rows import read_rows
 from workers.engine.recipes.templates import decode
 
 
@@ -48,5 +50,5 @@ def test_no_trainable_row_at_all_is_the_users_error(tiny):
 def test_a_rows_file_with_other_bytes_than_stated_is_not_read(tmp_path):
     write_rows(tmp_path / "rows.jsonl", (chat_row(1, "a", "b"),))
     with pytest.raises(WorkerFailure) as failure:
-        read_rows(tmp_path / "rows.jsonl", "0" * 64)
+        read_rows(tmp_path / "rows.jsonl", "chat", "0" * 64)
     assert failure.value.error.kind == "transient"

@@ -1,0 +1,159 @@
+"""Opens a seat: encode the data, make the adapter, restore the checkpoint, and say what became of every row."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.contracts.errors import usage
+from app.contracts.reports import Encoded, Progress, Report
+from app.contracts.specs import AdapterTask, TrainSpec
+from workers.engine.base_model import ResidentBase
+from workers.engine.recipes.open import open_recipe
+from workers.engine.recipes.recipe import EncodedRows, Recipe, require_rows
+from workers.engine.recipes.rows import read_rows
+from workers.engine.training import checkpoint
+from workers.engine.training.adapter_files import load_adapter, weights_sha256
+from workers.engine.training.lora import AdapterWeights
+from workers.engine.training.seats import Seat, StopRequestedError
+
+_ENCODE_PROGRESS_ROWS = 200
+_PROGRESS_SECONDS = 5.0
+_CPU_TOKEN_BUDGET, _GPU_TOKEN_BUDGET = 2048, 8192
+
+
+def open_seat(
+    resident: ResidentBase,
+    spec: TrainSpec,
+    report: Callable[[Report], None],
+    should_stop: Callable[[], str | None],
+) -> Seat:
+    """Everything a run needs before its first step, or before going on from `spec.resume_from`.
+
+    Raises `StopRequestedError` when told to stop while encoding.
+    """
+    recipe = open_recipe(resident, spec.recipe, labels=spec.labels, is_multi_label=spec.is_multi_label, dpo=spec.dpo)
+    opening = _Opening(resident, spec, recipe, report, should_stop)
+    encoded = opening.encode(spec.train_rows, "training_file", sha256=spec.train_rows_sha256)
+    valid = () if spec.valid_rows is None else opening.encode(spec.valid_rows, "validation_file").rows
+    selecting = valid if spec.selection_rows is None else opening.encode(spec.selection_rows, "training_file").rows
+    adapter = _new_adapter(resident, spec, recipe)
+    adapter.task = _task(spec)
+    optimizer = torch.optim.AdamW(
+        [adapter.flat],
+        lr=spec.optimizer.learning_rate,
+        betas=(spec.optimizer.beta1, spec.optimizer.beta2),
+        eps=spec.optimizer.epsilon,
+        weight_decay=spec.optimizer.weight_decay,
+        fused=True,
+    )
+    default_budget = _CPU_TOKEN_BUDGET if resident.device.type == "cpu" else _GPU_TOKEN_BUDGET
+    seat = Seat(
+        spec=spec,
+        recipe=recipe,
+        adapter=adapter,
+        optimizer=optimizer,
+        rows=encoded.rows,
+        valid_rows=valid or selecting,
+        selection_rows=selecting,
+        token_budget=spec.token_budget or default_budget,
+        report=report,
+        should_stop=should_stop,
+    )
+    found = checkpoint.load_latest(Path(spec.resume_from)) if spec.resume_from is not None else None
+    if found is not None:
+        seat.restore(found)
+    others = [*valid, *(selecting if selecting is not valid else ())]
+    is_fresh = found is None and spec.initial_adapter is None
+    notes = recipe.begin(adapter, encoded.rows, others, is_fresh=is_fresh, poll=opening.poll)
+    report(_account(seat, encoded, notes))
+    return seat
+
+
+@dataclass
+class _Opening:
+    """One run on its way to the first step: polled and heard of while it encodes."""
+
+    resident: ResidentBase
+    spec: TrainSpec
+    recipe: Recipe
+    report: Callable[[Report], None]
+    should_stop: Callable[[], str | None]
+    told_at: float = 0.0
+
+    def encode(self, path: str, param: str, *, sha256: str | None = None) -> EncodedRows:
+        """All rows of a file, at least one of them trainable."""
+        rows = read_rows(Path(path), self.spec.recipe, sha256)
+
+        def on_progress(done: int) -> None:
+            if done % _ENCODE_PROGRESS_ROWS == 0 or done == len(rows):
+                self._say(done, len(rows))
+            self._stop_if_wanted()
+
+        encoded = self.recipe.encode(rows, max_length=self.spec.max_length, on_progress=on_progress)
+        require_rows(encoded, param=param)
+        if encoded.dropped and sha256 is None:  # of the training rows each is accounted for in `Encoded`
+            message = f"{len(encoded.dropped)} of {encoded.rows_in} validation rows left out, first: "
+            self._say(encoded.rows_in, encoded.rows_in, message + "line {}: {}".format(*encoded.dropped[0]))
+        return encoded
+
+    def poll(self) -> None:
+        """A sign of life now and then, and the end if it is wanted."""
+        self._stop_if_wanted()
+        if time.monotonic() - self.told_at > _PROGRESS_SECONDS:
+            self._say(0, 0)
+
+    def _say(self, done: int, total: int, message: str = "") -> None:
+        self.told_at = time.monotonic()
+        self.report(Progress(run_id=self.spec.run_id, phase="encode", done=done, total=total, message=message))
+
+    def _stop_if_wanted(self) -> None:
+        reason = self.should_stop()
+        if reason is not None:
+            raise StopRequestedError(reason)
+
+
+def _new_adapter(resident: ResidentBase, spec: TrainSpec, recipe: Recipe) -> AdapterWeights:
+    """Fresh weights from the seed, or those of `spec.initial_adapter`, checked against its hash."""
+    if spec.initial_adapter is None:
+        adapter = resident.linears.new_adapter(spec.lora, recipe.vectors)
+        adapter.initialise(torch.Generator().manual_seed(spec.seed))
+        return adapter
+    folder = Path(spec.initial_adapter.path)
+    if weights_sha256(folder) != spec.initial_adapter.sha256:
+        raise usage("invalid_adapter", f"The files of adapter '{spec.initial_adapter.id}' do not have the stated hash.")
+    adapter = load_adapter(resident.linears, folder, dropout=spec.lora.dropout)
+    has_head = bool(adapter.vectors) or bool(recipe.vectors)
+    if has_head and adapter.task != _task(spec):
+        raise usage(
+            "task_differs",
+            f"The model '{spec.initial_adapter.id}' was trained for another task or for other labels than this job's. "
+            "Train on the base itself.",
+            param="model",
+        )
+    return adapter
+
+
+def _task(spec: TrainSpec) -> AdapterTask:
+    return AdapterTask(recipe=spec.recipe, labels=spec.labels, is_multi_label=spec.is_multi_label)
+
+
+def _account(seat: Seat, encoded: EncodedRows, notes: list[str]) -> Encoded:
+    said: list[Any] = [("info", note) for note in notes]
+    return Encoded(
+        run_id=seat.spec.run_id,
+        rows_in=encoded.rows_in,
+        rows_trained=len(encoded.rows),
+        dropped=encoded.dropped,
+        truncated=encoded.truncated,
+        tokens=encoded.tokens,
+        supervised_tokens=encoded.supervised_tokens,
+        longest=encoded.longest,
+        total_steps=seat.total_steps,
+        trainable_parameters=seat.adapter.parameter_count,
+        targets=tuple(sorted({name.rsplit(".", 1)[-1] for name in seat.adapter.shapes})),
+        notes=tuple(said),
+    )
