@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from app.contracts.errors import WorkerFailure
+from app.contracts.reports import Evaluation, Stopped
+from app.contracts.rows import LabelledText
+from app.contracts.specs import AdapterRef, EvalSpec
+from tests.support.tiny_encoders import build_tiny_encoder
+from tests.workers.engine.recipes.conftest import head_spec, labelled_rows, tagged_rows
+from workers.engine.base_model import load_base
+from workers.engine.evaluation.run import evaluate
+from workers.engine.training.loop import train
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return load_base(build_tiny_encoder(tmp_path_factory.mktemp("encoders") / "tiny"), torch.device("cpu"))
+
+
+def trained(encoder, folder, rows):
+    """The evaluation spec of an adapter trained on `rows`, held out rows beside it."""
+    reports = []
+    spec = head_spec(encoder.ref, folder, rows, token_budget=400, n_epochs=4)
+    train(encoder, spec, reports.append, lambda: None)
+    finished = reports[-1]
+    return EvalSpec(
+        run_id="eval-1",
+        base=encoder.ref,
+        adapter=AdapterRef(id="ft:tiny", path=finished.adapter_path, sha256=finished.adapter_sha256),
+        recipe=spec.recipe,
+        labels=spec.labels,
+        rows=spec.train_rows,
+        max_length=64,
+        latency_rows=2,
+    )
+
+
+def evaluated(encoder, spec):
+    reports = []
+    evaluate(encoder, spec, reports.append, lambda: None)
+    assert isinstance(reports[-1], Evaluation)
+    return reports[-1]
+
+
+def test_a_classifier_stands_beside_a_probe_on_the_frozen_base(encoder, tmp_path):
+    found = evaluated(encoder, trained(encoder, tmp_path, labelled_rows(24)))
+    assert "logistic regression" in found.base_is
+    assert found.rows == found.tuned.classification.n == 24
+    assert found.tuned.classification.accuracy == 1.0
+    assert found.tuned.loss < found.base.loss
+    assert found.tuned.latency.time_to_first_token_ms_p50 is None
+    assert {sample.tuned for sample in found.samples} <= {"billing", "delivery", "repair"}
+
+
+def test_the_figures_do_not_depend_on_the_batch_size(encoder, tmp_path):
+    spec = trained(encoder, tmp_path, tagged_rows(12))
+    figures = set()
+    for budget in (1, 60, 10_000):
+        scores = evaluated(encoder, spec.model_copy(update={"token_budget": budget})).tuned
+        figures.add((round(scores.loss, 5), scores.spans.f1, scores.supervised_tokens))
+    assert len(figures) == 1
+
+
+def test_entities_are_scored_strictly_and_by_label(encoder, tmp_path):
+    scores = evaluated(encoder, trained(encoder, tmp_path, tagged_rows(24))).tuned.spans
+    assert (scores.expected, scores.correct) == (36, 36)
+    assert scores.f1_by_label == {"city": 1.0, "person": 1.0}
+
+
+def test_rows_of_an_unknown_label_are_left_out_with_their_reason(encoder, tmp_path):
+    spec = trained(encoder, tmp_path, labelled_rows(12))
+    rows = (*labelled_rows(3), LabelledText(line=9, text="hello", labels=("greeting",)))
+    (tmp_path / "other.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    found = evaluated(encoder, spec.model_copy(update={"rows": str(tmp_path / "other.jsonl")}))
+    assert found.rows == 3
+    assert found.dropped[0][0] == 9
+
+
+def test_an_adapter_of_other_labels_is_refused(encoder, tmp_path):
+    spec = trained(encoder, tmp_path, labelled_rows(12))
+    with pytest.raises(WorkerFailure) as failure:
+        evaluated(encoder, spec.model_copy(update={"labels": ("billing", "delivery", "other", "repair")}))
+    assert failure.value.error.code == "task_differs"
+
+
+def test_an_evaluation_stops_when_asked(encoder, tmp_path):
+    spec = trained(encoder, tmp_path, labelled_rows(12))
+    reports = []
+    evaluate(encoder, spec, reports.append, lambda: "cancel" if reports else None)
+    assert isinstance(reports[-1], Stopped)
