@@ -1,13 +1,16 @@
 """From what two files hold to one report: split, labels, warnings, and the error if they cannot be used."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
+from app.datasets.advice import warnings_of
+from app.datasets.division import Division, divide
 from app.datasets.labels import find_labels
 from app.datasets.reading import FileFinding
-from app.datasets.report import DatasetError, DatasetReport, FileReport, Param, Split
-from app.datasets.split import RowFacts, choose_heldout, leaked
+from app.datasets.report import DatasetError, DatasetReport, FileReport, Param
+from app.datasets.tasks import recipe_of, wire_name
 
 MIN_EXAMPLES = 10
+MAX_CLASSES = 1000
 _CODES: dict[Param, str] = {
     "training_file": "invalid_training_file",
     "validation_file": "invalid_validation_file",
@@ -15,51 +18,51 @@ _CODES: dict[Param, str] = {
 _NAMES: dict[Param, str] = {"training_file": "training file", "validation_file": "validation file"}
 
 
-def assess(training: FileFinding, validation: FileFinding | None) -> DatasetReport:
+@dataclass(frozen=True)
+class Assessment:
+    """The report, and the division it describes; None if a file is faulty."""
+
+    report: DatasetReport
+    division: Division | None
+
+
+def assess(training: FileFinding, validation: FileFinding | None, *, wants_selection: bool = True) -> Assessment:
     """The whole report. Pure: the same files give the same report."""
     second = None if validation is None else validation.report
-    error = _error(training.report, "training_file") or (
-        None if second is None else _error(second, "validation_file", training.report)
+    error = (
+        _error(training.report, "training_file")
+        or (None if second is None else _error(second, "validation_file", training.report))
+        or _class_error(training)
     )
-    if error is not None:
-        return DatasetReport(
-            format=training.report.format, training=training.report, validation=second, labels=None, error=error
+    file_format = training.report.format
+    if error is not None or file_format is None:
+        report = DatasetReport(
+            format=file_format, training=training.report, validation=second, labels=None, error=error
         )
-    train, heldout, split = divide(training.rows, None if validation is None else validation.rows)
-    labels = find_labels([row.answer for row in train], [row.answer for row in heldout])
-    duplicates = len(train) - len({row.row_hash for row in train})
-    return DatasetReport(
-        format=training.report.format,
+        return Assessment(report, None)
+    division = divide(training.rows, None if validation is None else validation.rows, wants_selection=wants_selection)
+    recipe = recipe_of(file_format)
+    is_classification = recipe in {"text_classification", "token_classification"}
+    counts = division.label_counts() if is_classification else None
+    report = DatasetReport(
+        format=file_format,
+        recipe=recipe,
         training=training.report,
         validation=second,
-        split=split,
-        labels=labels,
-        duplicate_rows=duplicates,
-        warnings=tuple(_warnings(train, heldout, split, labels, duplicates)),
+        split=division.split(),
+        labels=_answers(division) if counts is None else tuple(counts),
+        is_multi_label=recipe == "text_classification" and any(len(row.labels) != 1 for row in division.rows),
+        label_counts=counts,
+        duplicate_rows=len(division.train) - len({row.row_hash for row in division.train}),
     )
+    warnings = warnings_of(report, division, training, validation)
+    return Assessment(report.model_copy(update={"warnings": tuple(warnings)}), division)
 
 
-def divide(
-    training: Sequence[RowFacts], validation: Sequence[RowFacts] | None
-) -> tuple[list[RowFacts], list[RowFacts], Split]:
-    """Training rows, held-out rows, and how they were told apart."""
-    if validation is not None:
-        train, heldout = list(training), list(validation)
-        method = "validation_file"
-    else:
-        lines, by_prompt = choose_heldout(training)
-        train = [row for row in training if row.line not in lines]
-        heldout = [row for row in training if row.line in lines]
-        method = "prompt_hash" if by_prompt else "row_hash"
-    split = Split.model_validate(
-        {
-            "method": method,
-            "train_rows": len(train),
-            "heldout_rows": len(heldout),
-            "leaked_rows": leaked(train, heldout),
-        }
-    )
-    return train, heldout, split
+def _answers(division: Division) -> tuple[str, ...] | None:
+    """The labels of chat rows, if their answers are labels."""
+    seen = [*division.train, *division.selection]
+    return find_labels([row.answer for row in seen], [row.answer for row in division.heldout])
 
 
 def _error(report: FileReport, param: Param, training: FileReport | None = None) -> DatasetError | None:
@@ -82,39 +85,36 @@ def _error(report: FileReport, param: Param, training: FileReport | None = None)
             message=f"{name.capitalize()} has {report.examples} example(s), but must have at least {least} examples",
             param=param,
         )
-    if training is not None and report.format != training.format:
+    if training is not None and report.format is not None and report.format != training.format:
         return DatasetError(
             code=_CODES[param],
-            message=f"The {name} is in the {report.format} format, but the training file is in the "
-            f"{training.format} format. Use one format for both.",
+            message=f"The {name} is in the {wire_name(report.format)} format, but the training file is in the "
+            f"{wire_name(training.format or report.format)} format. Use one format for both.",
             param=param,
         )
     return None
 
 
-def _warnings(
-    train: Sequence[RowFacts],
-    heldout: Sequence[RowFacts],
-    split: Split,
-    labels: tuple[str, ...] | None,
-    duplicates: int,
-) -> list[str]:
-    found: list[str] = []
-    if duplicates:
-        found.append(f"{duplicates} of {len(train)} training examples repeat an earlier one word for word.")
-    if split.leaked_rows and split.method == "validation_file":
-        found.append(
-            f"{split.leaked_rows} of {len(heldout)} validation examples have a prompt of the training file: "
-            "their scores say what was remembered, not what was learned."
+def _class_error(training: FileFinding) -> DatasetError | None:
+    """What leaves a classifier nothing to learn."""
+    if training.report.format not in {"text_classification", "token_classification"}:
+        return None
+    labels = {label for row in training.rows for label in row.labels}
+    message = None
+    if not labels:
+        what = "entity" if training.report.format == "token_classification" else "label"
+        message = f"No example of the training file has any {what}: there is nothing to learn"
+    elif len(labels) > MAX_CLASSES:
+        message = (
+            f"The training file has {len(labels):,} different labels; at most {MAX_CLASSES:,} can be told apart. "
+            "Texts to be written need the task 'summarization'"
         )
-    if split.method == "row_hash":
-        found.append(
-            "Nearly all examples share a few prompts, so the held-out examples could not be kept apart by prompt: "
-            "give a validation_file for scores that can be trusted."
+    elif training.report.format == "text_classification" and all(
+        row.labels == training.rows[0].labels for row in training.rows
+    ):
+        message = (
+            f"All examples of the training file have the label '{next(iter(labels))}': a classifier needs two kinds"
         )
-    if labels is not None:
-        trained = {row.answer.casefold() for row in train if row.answer is not None}
-        unseen = [label for label in labels if label.casefold() not in trained]
-        if unseen:
-            found.append(f"{len(unseen)} label(s) occur only among the held-out examples, e.g. '{unseen[0]}'.")
-    return found
+    if message is None:
+        return None
+    return DatasetError(code="invalid_training_file", message=f"{message}.", param="training_file")

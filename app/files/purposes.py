@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import PurePath
 
 from app.errors import InvalidInput
 
@@ -13,6 +14,8 @@ FILE_SECONDS_MAX = 2_592_000
 _DEFAULT_LIFETIME = {"batch": timedelta(days=30)}
 # A first line longer than this is judged by its beginning only.
 FIRST_LINE_BYTES = 1024 * 1024
+# Training files that need not be JSON lines; what they hold is told when a job reads them.
+_TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".conll", ".txt"})
 _HINT_CHARACTERS = 4
 _MAX_DIGITS = 12
 
@@ -45,6 +48,11 @@ def checked_purpose(text: str | None) -> Purpose:
 def wire_purpose(purpose: str) -> str:
     """The purpose as it is shown: clients in strict mode know no `evals` in answers."""
     return Purpose.USER_DATA if purpose == Purpose.EVALS else purpose
+
+
+def is_json_lines(filename: str) -> bool:
+    """Whether a training file of this name must hold JSON lines."""
+    return PurePath(filename).suffix.casefold() not in _TABLE_SUFFIXES
 
 
 def lifetime(purpose: Purpose, expires_after_seconds: int | None) -> timedelta | None:

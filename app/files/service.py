@@ -13,7 +13,7 @@ from app.db.tables import File
 from app.errors import InvalidInput, NotFound
 from app.files.incoming import Incoming
 from app.files.names import safe_label
-from app.files.purposes import RESULTS, Purpose, lifetime
+from app.files.purposes import RESULTS, Purpose, is_json_lines, lifetime
 from app.files.repository import FileRepository
 from app.identity.caller import Caller
 from app.ids import Prefix, new_id
@@ -58,7 +58,7 @@ class FileService:
         expires_after_seconds: int | None = None,
     ) -> File:
         """Make a received file visible with this transaction."""
-        if purpose == Purpose.FINE_TUNE:
+        if purpose == Purpose.FINE_TUNE and is_json_lines(filename):
             incoming.first_line.check()
         life = None if purpose == RESULTS else lifetime(Purpose(purpose), expires_after_seconds)
         return self._add(team_id, actor, file_id, incoming.finish(), filename=filename, purpose=purpose, life=life)

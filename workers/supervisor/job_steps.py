@@ -137,6 +137,7 @@ class JobSteps:
             train_rows=data.train_path,
             train_rows_sha256=data.train_sha256,
             valid_rows=data.heldout_path if self._task.validation_file is not None else None,
+            selection_rows=data.selection_path,
             output_dir=str(self._workspace.output),
             resume_from=None if self._resume is None else str(self._resume),
             initial_adapter=parent,

@@ -32,15 +32,15 @@ def parse_chat_row(value: dict[str, Any], line: int, findings: Findings) -> Chat
     if not isinstance(messages, list) or not messages:
         findings.add("missing_messages_list", ': "messages" must be a list of at least one message')
         return None
-    parsed = [_message(message, number, findings) for number, message in enumerate(messages, 1)]
+    parsed = [parse_message(message, f", message {number}", findings) for number, message in enumerate(messages, 1)]
     _check_answers(messages, findings)
     if findings:
         return None
     return ChatRow(line=line, messages=tuple(message for message in parsed if message is not None), tools=tools)
 
 
-def _message(value: Any, number: int, findings: Findings) -> ChatMessage | None:
-    where = f", message {number}"
+def parse_message(value: Any, where: str, findings: Findings) -> ChatMessage | None:
+    """One message; None if it adds to the findings, whose texts begin with `where`."""
     if not isinstance(value, dict):
         findings.add("data_type", f"{where} is not a dictionary")
         return None

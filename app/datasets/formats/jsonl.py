@@ -3,55 +3,40 @@
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-MAX_LINE_BYTES = 1_000_000
+from app.datasets.formats.examples import Example
+from app.datasets.formats.lines import LineFault, RawLine, decode
+
 MAX_DEPTH = 32
-_BOM = b"\xef\xbb\xbf"
-_WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _HINT_CHARACTERS = 20
 
 
-class LineFault(Exception):  # noqa: N818 - a fault of the user's file, named as in reports
-    """A line that is no usable JSON. `check` names the kind of fault, `text` follows the line's name."""
-
-    def __init__(self, check: str, text: str) -> None:
-        super().__init__(text)
-        self.check = check
-        self.text = text
-
-
-@dataclass(frozen=True)
-class RawLine:
-    """A line that is not blank. `content` is None if the line is longer than `MAX_LINE_BYTES`."""
-
-    number: int
-    content: bytes | None
-
-
-def split_lines(chunks: Iterable[bytes]) -> Iterator[RawLine]:
-    r"""Lines of a byte stream, split on \n alone (U+2028 and its kin are text); blank ones are skipped."""
-    number = 1
-    kept: list[bytes] = []
-    kept_bytes = 0
-    for chunk in chunks:
-        *endings, rest = chunk.split(b"\n")
-        for part in endings:
-            yield from _line(number, [*kept, part], kept_bytes + len(part))
-            kept, kept_bytes = [], 0
-            number += 1
-        kept_bytes += len(rest)
-        # A line already too long is counted on, not kept: memory stays bounded.
-        kept = [*kept, rest] if kept_bytes <= MAX_LINE_BYTES else []
-    yield from _line(number, kept, kept_bytes)
+def parse_rows(lines: Iterable[RawLine]) -> Iterator[Example]:
+    """One example for each line that is not blank; its value is None if the line holds no dictionary."""
+    for line in lines:
+        if line.is_blank:
+            continue
+        example = Example(line.number)
+        try:
+            value = parse_line(line)
+        except LineFault as fault:
+            example.findings.add(fault.check, f" {fault.text}")
+        else:
+            if isinstance(value, dict):
+                example.value = value
+            else:
+                example.findings.add(
+                    "data_type",
+                    ": Expected file to have JSONL format, where every line is a JSON dictionary. "
+                    f'Line {line.number} is not a dictionary (HINT: line starts with: "{_hint(line)}...").',
+                )
+        yield example
 
 
 def parse_line(line: RawLine) -> Any:
     """The JSON value of a line; `LineFault` if it has none that we accept."""
-    if line.content is None:
-        raise LineFault("line_too_long", f"is longer than {MAX_LINE_BYTES:,} bytes")
-    text = _decode(line)
+    text = decode(line)
     try:
         value = json.loads(
             text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite_float
@@ -69,39 +54,9 @@ def parse_line(line: RawLine) -> Any:
     return value
 
 
-def hint(line: RawLine) -> str:
+def _hint(line: RawLine) -> str:
     """The start of a line, for messages."""
     return (line.content or b"")[:_HINT_CHARACTERS].decode("utf-8", errors="replace")
-
-
-def _line(number: int, parts: list[bytes], length: int) -> Iterator[RawLine]:
-    if length > MAX_LINE_BYTES:
-        yield RawLine(number, None)
-        return
-    content = b"".join(parts)
-    if content.strip(b" \t\r"):
-        yield RawLine(number, content)
-
-
-def _decode(line: RawLine) -> str:
-    content = line.content or b""
-    if line.number == 1 and content.startswith(_BOM):
-        raise LineFault(
-            "byte_order_mark",
-            "starts with a byte order mark (BOM, the bytes EF BB BF). Save the file as UTF-8 without BOM",
-        )
-    if line.number == 1 and content.startswith(_WIDE_BOMS):
-        raise LineFault("invalid_encoding", "starts with a UTF-16 byte order mark. Save the file as UTF-8")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = content[error.start]
-        raise LineFault(
-            "invalid_encoding", f"is not valid UTF-8: byte 0x{byte:02x} at position {error.start}"
-        ) from None
-    if "\x00" in text:
-        raise LineFault("invalid_character", "contains a NUL character")
-    return text
 
 
 def _check_escapes(value: Any) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.contracts.rows import ChatRow
-from app.datasets.formats.jsonl import MAX_LINE_BYTES
+from app.datasets.formats.lines import MAX_LINE_BYTES
 from app.datasets.parsing import FileReader
 from app.datasets.report import Fault
 
@@ -211,6 +211,6 @@ def test_a_faulty_first_row_does_not_decide_the_format():
     assert (len(rows), len(faults)) == (1, 1)
 
 
-def test_preference_data_end_the_reading():
+def test_preference_data_end_the_reading_of_a_supervised_job():
     reader, rows, faults = read('{"input": {}, "preferred_output": [], "non_preferred_output": []}\n' + GOOD)
-    assert (reader.is_preference, rows, faults) == (True, [], [])
+    assert (reader.is_preference, reader.is_broken_off, rows, faults) == (True, True, [], [])

@@ -4,14 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.contracts.rows import ChatMessage, ChatRow
-from app.datasets.split import RowFacts, choose_heldout, heldout_count, leaked, prompt_hash, row_hash
+from app.datasets.facts import facts_of
+from app.datasets.split import choose_heldout, heldout_count, leaked
 
 
 def fact(line, prompt, answer="x"):
     row = ChatRow(
         line=line, messages=(ChatMessage(role="user", content=prompt), ChatMessage(role="assistant", content=answer))
     )
-    return RowFacts(line=line, prompt_hash=prompt_hash(row), row_hash=row_hash(row), answer=answer)
+    return facts_of(row)
 
 
 facts = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), min_size=2, max_size=80).map(
@@ -46,7 +47,7 @@ def test_a_tenth_of_distinct_prompts_is_held_out():
     rows = [fact(line, f"p{line}") for line in range(1, 401)]
     chosen, by_prompt = choose_heldout(rows)
     assert (len(chosen), by_prompt) == (40, True)
-    smallest = sorted(rows, key=lambda row: row.prompt_hash)[:40]
+    smallest = sorted(rows, key=lambda row: row.group_hash)[:40]
     assert chosen == {row.line for row in smallest}
 
 

@@ -35,6 +35,8 @@ def test_good_files_bring_the_job_to_the_queue_with_its_numbers(world):
         "train_rows": 27,
         "heldout_rows": 3,
         "leaked_rows": 0,
+        "leaked_rows_normalized": 0,
+        "selection_rows": 0,
     }
     assert (job.owner, job.lease_until) == (None, None)
     messages = world.messages(job_id)
@@ -89,6 +91,8 @@ def test_a_validation_file_is_the_held_out_side_and_leaks_are_counted(world):
         "train_rows": 30,
         "heldout_rows": 5,
         "leaked_rows": 2,
+        "leaked_rows_normalized": 2,
+        "selection_rows": 0,
     }
     assert any(m.startswith("2 of 5 validation examples") for m in world.messages(job.id))
 
