@@ -18,7 +18,7 @@ _PUNCTUATION = re.compile(r"[.,;:!?¿¡'\"\u2018\u2019\u201c\u201d\u2026\u2013\u
 
 @dataclass(frozen=True, slots=True)
 class RowFacts:
-    """Some 250 bytes a row."""
+    """Some 320 bytes a row."""
 
     line: int
     prompt_hash: bytes

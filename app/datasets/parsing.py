@@ -1,7 +1,6 @@
 """One file of rows: tells its syntax and format and turns each example into a row or its faults."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 from app.contracts.rows import Row
@@ -22,6 +21,7 @@ from app.datasets.tasks import Method, Task, format_of, is_fit, wire_name
 
 UNEXPECTED_FORMAT = "Unexpected file format, expected either prompt/completion pairs or chat messages."
 _IGNORED_KEPT = 20
+_SHOWN_CHARACTERS = 80
 
 
 class FileReader:
@@ -126,8 +126,9 @@ class FileReader:
         return found
 
     def _ignore(self, names: Iterable[str]) -> None:
-        for name in islice((name for name in names if name not in self._ignored), _IGNORED_KEPT - len(self._ignored)):
-            self._ignored[name] = None
+        for name in names:
+            if len(self._ignored) < _IGNORED_KEPT:
+                self._ignored[name[:_SHOWN_CHARACTERS]] = None
 
     def _say_missing(self, value: dict[str, Any], example: Example) -> None:
         wanted = self.format or format_of(self._task)

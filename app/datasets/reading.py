@@ -39,7 +39,7 @@ class FileFinding:
 
 
 def read_file(source: SourceFile, chunks: Iterable[bytes], wanted: Wanted) -> FileFinding:
-    """One pass over the bytes; memory grows by some 250 bytes a row."""
+    """One pass over the bytes; memory grows by some 320 bytes a row."""
     reader = wanted.reader(source)
     rows: list[RowFacts] = []
     listed: list[Fault] = []

@@ -47,10 +47,6 @@ def recipe_of(file_format: Format) -> Recipe:
     return "chat" if file_format == "completion" else file_format
 
 
-def task_of_recipe(recipe: Recipe) -> Task:
-    return _TASKS[recipe]
-
-
 def wire_name(file_format: Format) -> str:
     """The format as messages name it."""
     return file_format.replace("_", "-")

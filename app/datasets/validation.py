@@ -112,9 +112,8 @@ def _class_error(training: FileFinding) -> DatasetError | None:
     elif training.report.format == "text_classification" and all(
         row.labels == training.rows[0].labels for row in training.rows
     ):
-        message = (
-            f"All examples of the training file have the label '{next(iter(labels))}': a classifier needs two kinds"
-        )
+        named = "', '".join(sorted(labels)[:5])
+        message = f"All examples of the training file have the same label ('{named}'): a classifier needs two kinds"
     if message is None:
         return None
     return DatasetError(code="invalid_training_file", message=f"{message}.", param="training_file")

@@ -62,11 +62,13 @@ class JobWorld:
             s.work.session.add(Team(id=team_id, name=slug, slug=slug))
         return Caller(team_id=team_id, team_slug=slug, key_id="key_test", role=Role.ADMIN)
 
-    def add_file(self, content: bytes, caller: Caller | None = None, *, purpose: str = "fine-tune") -> str:
+    def add_file(
+        self, content: bytes, caller: Caller | None = None, *, purpose: str = "fine-tune", filename: str = "rows.jsonl"
+    ) -> str:
         caller = caller or self.team
         with self.services() as s:
             return s.files.create_from_stream(
-                caller.team_id, caller.actor, iter([content]), filename="rows.jsonl", purpose=purpose
+                caller.team_id, caller.actor, iter([content]), filename=filename, purpose=purpose
             ).id
 
     def submit(self, caller: Caller | None = None, *, rows: bytes | None = None, **body: object) -> str:

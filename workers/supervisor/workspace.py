@@ -10,7 +10,6 @@ from app.context import Context
 from app.contracts.errors import transient
 from app.contracts.specs import AdapterRef
 from app.datasets.report import PreparedDataset
-from app.datasets.tasks import task_of_recipe
 from app.factory import Services
 from app.jobs.worker_messages import TrainingTask
 from app.logs import logger
@@ -47,14 +46,8 @@ class Workspace:
         """Canonical rows from the stored files. `WorkerFailure` as `DatasetService.prepare` says."""
         work = context.database.open()  # never connects: preparing touches no table
         try:
-            recipe = self._task.spec.get("recipe", "chat")
-            return Services(context, work).datasets.prepare(
-                self._task.training_file,
-                self._task.validation_file,
-                self.folder,
-                task=task_of_recipe(recipe),
-                method="dpo" if recipe == "preference" else "supervised",
-            )
+            datasets = Services(context, work).datasets
+            return datasets.prepare(self._task.training_file, self._task.validation_file, self.folder)
         finally:
             work.close()
 

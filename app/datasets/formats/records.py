@@ -14,6 +14,8 @@ from app.datasets.formats.lines import MAX_LINE_BYTES, LineFault, RawLine, decod
 # So many times lines are read again after a broken record, so that one open quote hides no other row. Bounded:
 # a file made to break everywhere must not cost the square of its length.
 _REREADS = 100
+# An open quote may swallow lines without end, however short they are.
+MAX_RECORD_LINES = 20_000
 
 
 @dataclass
@@ -22,7 +24,8 @@ class Record:
 
     line: int
     cells: list[str] | None
-    faults: list[LineFault] = field(default_factory=list)
+    faults: list[tuple[int, LineFault]] = field(default_factory=list)
+    """Each with its line, which need not be the first."""
 
 
 class _RecordTooLong(Exception):  # noqa: N818 - never leaves this module
@@ -36,7 +39,7 @@ class _Feed:
         self._lines = lines
         self._again: deque[RawLine] = deque()
         self.record: list[RawLine] = []
-        self.faults: list[LineFault] = []
+        self.faults: list[tuple[int, LineFault]] = []
         self._bytes = 0
 
     def begin(self) -> None:
@@ -53,12 +56,12 @@ class _Feed:
         line = self._again.popleft() if self._again else next(self._lines)
         self.record.append(line)
         self._bytes += len(line.content or b"") + 1
-        if line.content is None or self._bytes > MAX_LINE_BYTES:
+        if line.content is None or self._bytes > MAX_LINE_BYTES or len(self.record) > MAX_RECORD_LINES:
             raise _RecordTooLong
         try:
             return decode(line, allows_bom=True) + "\n"
         except LineFault as fault:
-            self.faults.append(fault)
+            self.faults.append((line.number, fault))
             # The record's shape is kept; it is not used.
             return line.content.decode("utf-8", errors="replace").replace("\x00", "\ufffd") + "\n"
 
@@ -77,7 +80,8 @@ def parse_records(lines: Iterator[RawLine], delimiter: str) -> Iterator[Record]:
         except StopIteration:
             return
         except (csv.Error, _RecordTooLong) as error:
-            yield Record(feed.record[0].number, None, feed.faults or [_fault(error, feed.record)])
+            first = feed.record[0].number
+            yield Record(first, None, feed.faults or [(first, _fault(error, feed.record))])
             if len(feed.record) > 1 and rereads:
                 rereads -= 1
                 feed.read_again()
@@ -88,8 +92,12 @@ def parse_records(lines: Iterator[RawLine], delimiter: str) -> Iterator[Record]:
 
 def _fault(error: Exception, record: list[RawLine]) -> LineFault:
     if isinstance(error, _RecordTooLong):
-        hint = "" if len(record) == 1 else f' (it goes on to line {record[-1].number}: is a quote " left open?)'
-        return LineFault("line_too_long", f"is longer than {MAX_LINE_BYTES:,} bytes{hint}")
+        if len(record) == 1:
+            return LineFault("line_too_long", f"is longer than {MAX_LINE_BYTES:,} bytes")
+        return LineFault(
+            "line_too_long",
+            f'is longer than {MAX_LINE_BYTES:,} bytes or {MAX_RECORD_LINES:,} lines: is a quote " left open?',
+        )
     text = str(error)
     if "unexpected end of data" in text:
         return LineFault("invalid_csv", 'opens a cell with a quote " that is never closed')

@@ -37,8 +37,8 @@ def parse_rows(lines: Iterator[RawLine], delimiter: str, wanted: Format | None) 
     names = _checked_names(header, wanted)
     for record in records:
         example = Example(record.line)
-        for fault in record.faults:
-            example.findings.add(fault.check, f" {fault.text}")
+        for line, fault in record.faults:
+            example.findings.add(fault.check, f" {fault.text}", line=line)
         if record.cells is not None and len(record.cells) != len(names):
             example.findings.add(
                 "wrong_cell_count",
@@ -52,8 +52,8 @@ def parse_rows(lines: Iterator[RawLine], delimiter: str, wanted: Format | None) 
 
 def _checked_names(header: Record, wanted: Format | None) -> list[str]:
     if header.cells is None or header.faults:
-        fault = header.faults[0]
-        raise HeaderFault(fault.check, f"The header {fault.text}", header.line)
+        line, fault = header.faults[0]
+        raise HeaderFault(fault.check, f"The header {fault.text}", line)
     names = [_name(cell) for cell in header.cells]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:

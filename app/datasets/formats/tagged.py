@@ -63,6 +63,8 @@ def _joined(
     except TagFault as fault:
         findings.add("invalid_tag", f", token {fault.number}: {fault.text}", line=_line(token_lines, fault.number))
         return "", ()
+    if not text.strip():
+        findings.add("missing_content", " has no token that can be seen")
     _check_spans(spans, text, findings)
     return text, spans
 

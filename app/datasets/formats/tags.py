@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from app.contracts.rows import Span
 
 # Without the signs of JSON, so that no JSON line is taken for a line of tokens.
-_TAG = re.compile(r"O|([BIESLU])-([^\s\"{}\[\]]+)")
+_TAG = re.compile(r"O|([BIESLU])-([^\s\"{}\[\]]{1,200})")
 _CLOSING = {"L": "E", "U": "S"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.contracts.errors import WorkerFailure
-from app.contracts.rows import ChatRow
+from app.contracts.rows import ChatRow, row_adapter
 from app.datasets.source import SourceFile
 from tests.support.job_world import LABELS, JobWorld, chat_rows
 
@@ -17,8 +17,8 @@ def world(services):
     return JobWorld(services)
 
 
-def source(world, content):
-    file_id = world.add_file(content)
+def source(world, content, filename="rows.jsonl"):
+    file_id = world.add_file(content, filename=filename)
     with world.services() as s:
         file = s.files.get(world.team.team_id, file_id)
         return SourceFile(file.id, file.filename, file.bytes, file.sha256, file.artifact_key)
@@ -115,3 +115,72 @@ def test_repeated_rows_and_shared_prompts_are_warned_of(world):
     assert report.error is None
     assert report.split.method == "row_hash"
     assert len(report.warnings) == 2
+
+
+def labelled_csv(count):
+    return ("text,label\n" + "".join(f'"text, {n}",{"abc"[n % 3]}\n' for n in range(count))).encode()
+
+
+def test_three_sides_are_written_as_rows_of_one_kind(world, tmp_path):
+    file = source(world, labelled_csv(200), "rows.csv")
+    with world.services() as s:
+        report = s.datasets.inspect(file, None)
+        prepared = s.datasets.prepare(file, None, tmp_path)
+    sides = [prepared.train_path, prepared.selection_path, prepared.heldout_path]
+    written = [[row_adapter.validate_json(line) for line in Path(path).read_bytes().splitlines()] for path in sides]
+    assert [len(rows) for rows in written] == [162, 18, 20]
+    assert (prepared.train_rows, prepared.selection_rows, prepared.heldout_rows) == (162, 18, 20)
+    assert (report.split.train_rows, report.split.selection_rows, report.split.heldout_rows) == (162, 18, 20)
+    assert sorted(row.line for rows in written for row in rows) == list(range(2, 202))
+    assert {row.kind for rows in written for row in rows} == {"text_classification"}
+    assert (prepared.recipe, prepared.labels, prepared.is_multi_label) == (report.recipe, ("a", "b", "c"), False)
+    assert prepared.selection_sha256 == hashlib.sha256(Path(prepared.selection_path).read_bytes()).hexdigest()
+
+
+def test_selection_rows_come_from_the_training_file_beside_a_validation_file(world, tmp_path):
+    training, validation = source(world, labelled_csv(200), "t.csv"), source(world, labelled_csv(30), "v.csv")
+    with world.services() as s:
+        prepared = s.datasets.prepare(training, validation, tmp_path)
+    assert (prepared.train_rows, prepared.selection_rows, prepared.heldout_rows) == (180, 20, 30)
+
+
+def test_a_job_that_selects_nothing_trains_on_all_that_is_not_held_out(world, tmp_path):
+    file = source(world, labelled_csv(200), "rows.csv")
+    with world.services() as s:
+        report = s.datasets.inspect(file, None, wants_selection=False)
+        prepared = s.datasets.prepare(file, None, tmp_path, wants_selection=False)
+    assert (prepared.train_rows, prepared.selection_rows, prepared.heldout_rows) == (180, 0, 20)
+    assert (report.split.train_rows, report.split.selection_rows) == (180, 0)
+    assert (prepared.selection_path, prepared.selection_sha256) == (None, None)
+    assert not (tmp_path / "selection.jsonl").exists()
+
+
+def test_the_same_rows_in_another_syntax_are_split_in_the_same_way(world, tmp_path):
+    lines = [json.dumps({"text": f"text, {n}", "label": "abc"[n % 3]}) for n in range(200)]
+    files = [source(world, labelled_csv(200), "rows.csv"), source(world, "\n".join(lines).encode())]
+    texts = []
+    for number, file in enumerate(files):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with world.services() as s:
+            prepared = s.datasets.prepare(file, None, folder)
+        heldout = Path(prepared.heldout_path).read_bytes().splitlines()
+        texts.append([row_adapter.validate_json(line).text for line in heldout])
+    assert texts[0] == texts[1]
+
+
+def test_the_task_and_the_method_decide_what_is_taken(world, tmp_path):
+    file = source(world, labelled_csv(20), "rows.csv")
+    with world.services() as s:
+        assert s.datasets.inspect(file, None, task="text-classification").error is None
+        assert s.datasets.inspect(file, None, task="chat").error.code == "invalid_training_file"
+        assert "provided method=dpo" in s.datasets.inspect(file, None, method="dpo").error.message
+        with pytest.raises(WorkerFailure, match="'summarization'"):
+            s.datasets.prepare(file, None, tmp_path, task="summarization")
+
+
+def test_a_table_without_its_columns_is_a_fault_of_the_file_not_of_the_store(world):
+    with world.services() as s:
+        report = s.datasets.inspect(source(world, b"a,b\n" + b"x,y\n" * 20, "rows.csv"), None)
+    assert report.error.code == "invalid_training_file"
+    assert "The first line must name the columns. Found: a, b." in report.error.message

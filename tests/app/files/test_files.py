@@ -63,6 +63,12 @@ def test_a_training_file_that_is_no_jsonl_is_refused_and_leaves_nothing(client, 
     assert client.get("/v1/files").json()["data"] == []
 
 
+@pytest.mark.parametrize("filename", ["rows.csv", "rows.TSV", "train.conll", "train.txt"])
+def test_tables_and_tagged_tokens_are_taken_as_they_are_by_their_name(client, filename):
+    assert upload(client, b"text,label\nhi,greeting\n", filename=filename).status_code == 200
+    assert upload(client, b"text,label\nhi,greeting\n", filename=f"{filename}.json").status_code == 400
+
+
 def test_other_purposes_take_any_bytes_even_none(client):
     for content in (b"", b"\x00\xff" * 100):
         assert upload(client, content, purpose="user_data").status_code == 200

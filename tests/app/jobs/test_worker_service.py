@@ -30,14 +30,9 @@ def test_good_files_bring_the_job_to_the_queue_with_its_numbers(world):
     assert job.hyperparameters == {"batch_size": 1, "learning_rate_multiplier": 1.0, "n_epochs": 4}
     assert job.spec["max_length"] == 128
     assert job.dataset_report["labels"] == list(LABELS)
-    assert job.dataset_report["split"] == {
-        "method": "prompt_hash",
-        "train_rows": 27,
-        "heldout_rows": 3,
-        "leaked_rows": 0,
-        "leaked_rows_normalized": 0,
-        "selection_rows": 0,
-    }
+    split = job.dataset_report["split"]
+    assert (split["method"], split["train_rows"], split["heldout_rows"]) == ("prompt_hash", 27, 3)
+    assert split["leaked_rows"] == 0
     assert (job.owner, job.lease_until) == (None, None)
     messages = world.messages(job_id)
     assert messages[0] == f"Created fine-tuning job: {job_id}"
@@ -86,14 +81,9 @@ def test_preference_data_are_refused_by_their_name(world):
 def test_a_validation_file_is_the_held_out_side_and_leaks_are_counted(world):
     validation = world.add_file(chat_rows(5, start=28))
     job = world.job(world.queued(validation_file=validation))
-    assert job.dataset_report["split"] == {
-        "method": "validation_file",
-        "train_rows": 30,
-        "heldout_rows": 5,
-        "leaked_rows": 2,
-        "leaked_rows_normalized": 2,
-        "selection_rows": 0,
-    }
+    split = job.dataset_report["split"]
+    assert (split["method"], split["train_rows"], split["heldout_rows"]) == ("validation_file", 30, 5)
+    assert split["leaked_rows"] == 2
     assert any(m.startswith("2 of 5 validation examples") for m in world.messages(job.id))
 
 
