@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from app.bases import allowlist
+from app.bases.config_file import BadConfig, BaseConfig, read_config
+from app.bases.kinds import KIND_OF, Kind
 from app.bases.safetensors_header import BadSafetensors, count_parameters
+from app.bases.sentence_files import BadSentenceFile, check_modules, check_pooling
 from app.errors import InvalidInput
 
 _MAX_TEXT_BYTES = 64 * 1024 * 1024
 _MAX_FILES = 1000
-_MAX_CONTEXT_TOKENS = 2**31 - 1
+_OBJECT_FILES = allowlist.JSON_FILES - {allowlist.MODULES_FILE}
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,16 @@ class BaseFolder:
     """What a checked folder holds."""
 
     files: dict[str, str]
-    """File name → SHA-256, of all that the engine may read."""
+    """File name, below the folder → SHA-256, of all that the engine may read."""
     architecture: str
+    """The `model_type` of its config.json."""
     context_length: int
     parameters: int
     has_chat_template: bool
+
+    @property
+    def kind(self) -> Kind:
+        return KIND_OF[self.architecture]
 
     @property
     def weights_sha256(self) -> str:
@@ -43,28 +51,40 @@ def read_folder(folder: Path) -> BaseFolder:
             "(the setting TUNESMITH_BASES_DIR names the folder that holds them).",
             param="id",
         )
-    paths = {path.name: path for path in sorted(folder.iterdir()) if not allowlist.PAPERS.fullmatch(path.name)}
+    paths = _paths(folder)
     if len(paths) > _MAX_FILES:
         raise InvalidInput(f"The folder holds more than {_MAX_FILES} files.", param="id")
     for name, path in paths.items():
         _check_kind(name, path)
     texts = {name: _text(name, path) for name, path in paths.items() if not name.endswith(".safetensors")}
-    objects = {name: _json_object(name, text) for name, text in texts.items() if name in allowlist.JSON_FILES}
-    for name in allowlist.SETTINGS_FILES & objects.keys():
+    objects = {name: _json_object(name, text) for name, text in texts.items() if name in _OBJECT_FILES}
+    for name in (allowlist.SETTINGS_FILES | allowlist.SENTENCE_FILES) & objects.keys():
         _check_keys(name, objects[name])
+    _check_sentence_files(texts, objects)
     if allowlist.TOKENIZER_FILE not in texts:
         raise _at_fault(allowlist.TOKENIZER_FILE, "is missing")
-    architecture, context_length = _check_config(objects.get(allowlist.CONFIG_FILE))
+    config = _config(objects.get(allowlist.CONFIG_FILE))
     weights = [name for name in paths if allowlist.WEIGHTS_FILE.fullmatch(name)]
     _check_complete(weights, objects.get(allowlist.INDEX_FILE))
     return BaseFolder(
         files={name: _sha256(path) for name, path in paths.items()},
-        architecture=architecture,
-        context_length=context_length,
+        architecture=config.architecture,
+        context_length=config.context_length,
         parameters=sum(_parameters(name, paths[name]) for name in weights),
         has_chat_template=bool(allowlist.CHAT_TEMPLATE_FILES & texts.keys())
         or bool(objects.get(allowlist.TOKENIZER_CONFIG_FILE, {}).get("chat_template")),
     )
+
+
+def _paths(folder: Path) -> dict[str, Path]:
+    """What lies in the folder by its name below it; papers are left out, the pooling's folder is looked into."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name == allowlist.POOLING_FOLDER and path.is_dir() and not path.is_symlink():
+            found |= {f"{path.name}/{inner.name}": inner for inner in sorted(path.iterdir())}
+        elif not allowlist.PAPERS.fullmatch(path.name):
+            found[path.name] = path
+    return found
 
 
 def _check_kind(name: str, path: Path) -> None:
@@ -92,11 +112,15 @@ def _text(name: str, path: Path) -> str:
     return text
 
 
-def _json_object(name: str, text: str) -> dict[str, Any]:
+def _json(name: str, text: str) -> Any:
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         raise _at_fault(name, "is not JSON") from None
+
+
+def _json_object(name: str, text: str) -> dict[str, Any]:
+    value = _json(name, text)
     if not isinstance(value, dict):
         raise _at_fault(name, "is not a JSON object")
     return value
@@ -116,22 +140,24 @@ def _check_keys(name: str, value: Any) -> None:
             pending.extend(item)
 
 
-def _check_config(config: dict[str, Any] | None) -> tuple[str, int]:
-    """(architecture, context length in tokens)."""
+def _config(config: dict[str, Any] | None) -> BaseConfig:
     if config is None:
         raise _at_fault(allowlist.CONFIG_FILE, "is missing")
-    architecture = config.get("model_type")
-    if not isinstance(architecture, str) or architecture not in allowlist.ARCHITECTURES:
-        known = ", ".join(sorted(allowlist.ARCHITECTURES))
-        raise _at_fault(allowlist.CONFIG_FILE, f"has a model_type this server does not train; it knows {known}")
-    unknown = sorted(config.keys() - allowlist.CONFIG_KEYS)
-    if unknown:
-        keys = ", ".join(f"'{key[:60]}'" for key in unknown[:5])
-        raise _at_fault(allowlist.CONFIG_FILE, f"has keys this server does not know: {keys}")
-    context_length = config.get("max_position_embeddings")
-    if type(context_length) is not int or not 0 < context_length <= _MAX_CONTEXT_TOKENS:
-        raise _at_fault(allowlist.CONFIG_FILE, "has no usable max_position_embeddings")
-    return architecture, context_length
+    try:
+        return read_config(config)
+    except BadConfig as error:
+        raise _at_fault(allowlist.CONFIG_FILE, str(error)) from None
+
+
+def _check_sentence_files(texts: dict[str, str], objects: dict[str, dict[str, Any]]) -> None:
+    name = allowlist.POOLING_FILE
+    try:
+        check_pooling(objects.get(name, {}))
+        name = allowlist.MODULES_FILE
+        if name in texts:
+            check_modules(_json(name, texts[name]))
+    except BadSentenceFile as error:
+        raise _at_fault(name, str(error)) from None
 
 
 def _check_complete(weights: list[str], index: dict[str, Any] | None) -> None:

@@ -1,9 +1,10 @@
 """Wire shapes of base models."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, Field
 
+from app.bases.kinds import Kind
 from app.clock import unix_seconds
 from app.db.tables import BaseModelRow
 
@@ -20,7 +21,7 @@ class BaseObject(BaseModel):
     id: str
     object: Literal["base_model"] = "base_model"
     created_at: int
-    kind: str
+    kind: Kind
     licence: str
     source: str
     context_length: int
@@ -36,11 +37,16 @@ class BaseDeleted(BaseModel):
     deleted: bool = True
 
 
+def base_kind(row: BaseModelRow) -> Kind:
+    """The family of a registered base."""
+    return cast("Kind", row.kind)
+
+
 def base_object(row: BaseModelRow) -> BaseObject:
     return BaseObject(
         id=row.id,
         created_at=unix_seconds(row.created_at),
-        kind=row.kind,
+        kind=base_kind(row),
         licence=row.licence,
         source=row.source,
         context_length=row.context_length,

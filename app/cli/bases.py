@@ -16,7 +16,10 @@ bases = typer.Typer(help="Base models that can be tuned.", no_args_is_help=True)
 def add_command(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(help="smollm2-135m-instruct, a local folder, or a Hugging Face id (owner/name[@revision]).")
+        str,
+        typer.Argument(
+            help="smollm2-135m-instruct, all-minilm-l6-v2, a local folder, or an id of Hugging Face (owner/name[@rev])."
+        ),
     ],
     base_id: Annotated[str | None, typer.Option("--id", help="Its id here; default: from the source.")] = None,
     licence: Annotated[str | None, typer.Option(help="Its licence; default: what the source says.")] = None,
@@ -37,7 +40,7 @@ def list_command(context: typer.Context) -> None:
     """The registered bases."""
     session = session_of(context)
     with session.client() as client:
-        columns = ("id", "licence", "context_length", "parameters", "source")
+        columns = ("id", "kind", "licence", "context_length", "parameters", "source")
         session.show_list(
             client.get("/v1/bases")["data"], columns, nothing="No bases yet. Add one with `tunesmith bases add`."
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.base_sources import SmolLM2
+from app.cli.base_sources import KnownModel
 from app.cli.bases import add_base
 from app.cli.chat import print_answer, stream_answer
 from app.cli.client import Client
@@ -68,7 +68,7 @@ def demo(
         clock.phases.append(("start of the service", time.monotonic() - begun))
         print(f"Service {'started' if is_ours else 'found'} at {client.connection.base_url}")
         with clock.phase("base model"):
-            base = add_base(client, SmolLM2(SMOLLM2_ID), session.data_dir.resolve() / "bases")
+            base = add_base(client, KnownModel(SMOLLM2_ID, SMOLLM2_ID), session.data_dir.resolve() / "bases")
             print(f"{base['id']} ({base['licence']}) is registered")
         job = _tune(client, data, epochs, clock)
         _compare(job)

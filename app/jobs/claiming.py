@@ -1,17 +1,25 @@
 """From a claimed row to a worker's task, and from an inspected dataset to a queued job."""
 
+from typing import Any, cast
+
+from app.bases.schemas import base_kind
 from app.bases.service import BaseService
+from app.bases.tasks import TASK_OF, Task, misfit
 from app.contracts.errors import WorkerError
-from app.datasets.report import DatasetReport, FileReport
+from app.contracts.specs import Recipe
+from app.datasets.report import DatasetReport, FileReport, Split
 from app.datasets.source import SourceFile
 from app.db.tables import Job
 from app.files.service import FileService
 from app.jobs import event_texts
 from app.jobs.ending import JobEndings
-from app.jobs.hyperparameters import resolve, training_spec
+from app.jobs.hyperparameters import RunFacts, resolve
 from app.jobs.ledger import JobLedger
+from app.jobs.parents import Unsuited, check_recipe, head_labels
 from app.jobs.repository import JobRepository
 from app.jobs.states import Event
+from app.jobs.training_spec import training_spec
+from app.jobs.unusual import unusual
 from app.jobs.worker_messages import ParentAdapter, ResumeCheckpoint, TrainingTask, ValidationTask
 
 # A slow machine parses more than this.
@@ -43,6 +51,8 @@ class JobClaims:
             team_id=job.team_id,
             training_file=self._source(job.team_id, job.training_file, "training_file"),
             validation_file=self._optional_source(job),
+            task=cast("Task | None", job.task),
+            method=job.method["type"],
         )
         sizes = [task.training_file.bytes, 0 if task.validation_file is None else task.validation_file.bytes]
         self._repository.extend_lease(job.id, job.fence, lease_seconds + sum(sizes) / _READ_BYTES_PER_SECOND)
@@ -58,7 +68,12 @@ class JobClaims:
             )
             self._endings.fail(job, actor, error)
             return
-        self._fix_numbers(job, report)
+        try:
+            self._fix_numbers(job, report)
+        except Unsuited as error:
+            unsuited = WorkerError(kind="usage", code="unsupported_task", message=str(error), param="training_file")
+            self._endings.fail(job, actor, unsuited)
+            return
         for warning in report.warnings:
             self._ledger.say(job, warning, level="warn")
         self._ledger.apply(job, Event.VALIDATE, actor, event_texts.QUEUED, sha256=report.training.sha256)
@@ -68,6 +83,9 @@ class JobClaims:
         """`NotFound` if a file or the base is gone."""
         report = DatasetReport.model_validate(job.dataset_report)
         resume = job.resume_checkpoint
+        spec = dict(job.spec or {})
+        recipe: Recipe = spec.get("recipe", "chat")
+        labels = spec.get("labels")
         return TrainingTask(
             job_id=job.id,
             fence=job.fence,
@@ -75,9 +93,13 @@ class JobClaims:
             base=self._bases.ref(self._bases.get(job.base_id)),
             training_file=self._source(job.team_id, job.training_file, "training_file"),
             validation_file=self._optional_source(job),
-            parent=None if job.parent_adapter is None else ParentAdapter(**job.parent_adapter),
-            spec=dict(job.spec or {}),
-            labels=report.labels,
+            parent=_parent(job),
+            task=TASK_OF[recipe],
+            method=job.method["type"],
+            recipe=recipe,
+            spec=spec,
+            labels=report.labels if labels is None else tuple(labels),
+            is_multi_label=spec.get("is_multi_label", False),
             resume_checkpoint=None if resume is None else ResumeCheckpoint(**resume),
             attempts=job.attempts,
             has_evaluation=job.evaluation is not None,
@@ -85,19 +107,44 @@ class JobClaims:
         )
 
     def _fix_numbers(self, job: Job, report: DatasetReport) -> None:
+        """Everything that decides the run, with its reasons; `Unsuited` if base or parent cannot learn the rows."""
         assert report.split is not None  # noqa: S101 - a report without error has a split
         base = self._bases.get(job.base_id)
-        resolved = resolve(job.hyperparameters, train_rows=report.split.train_rows)
-        job.hyperparameters = resolved.on_wire()
-        job.spec = training_spec(
-            resolved,
-            train_rows=report.split.train_rows,
-            seed=job.seed,
+        recipe: Recipe = report.recipe or "chat"
+        problem = misfit(recipe, base_kind(base), base.id)
+        if problem is not None:
+            raise Unsuited(problem)
+        labels, is_multi_label = report.labels, report.is_multi_label
+        if job.parent_adapter is not None:
+            check_recipe(job.parent_adapter, recipe)
+            labels, is_multi_label = head_labels(job.parent_adapter, labels, is_multi_label=is_multi_label)
+        facts = RunFacts(
+            recipe=recipe,
+            kind=base_kind(base),
             base_parameters=base.parameters,
             context_length=base.context_length,
+            train_rows=report.split.train_rows,
+            choosing_rows=_choosing_rows(report.split),
+            parent=_adapted(job),
+        )
+        requested = job.method[job.method["type"]]["hyperparameters"]
+        resolved = resolve(requested, job.training or {}, facts)
+        job.task = TASK_OF[recipe]
+        job.hyperparameters = resolved.on_wire()
+        job.training = resolved.training
+        if resolved.beta is not None:
+            job.method = {"type": "dpo", "dpo": {"hyperparameters": {**resolved.on_wire(), "beta": resolved.beta}}}
+        job.spec = training_spec(
+            resolved,
+            facts,
+            seed=job.seed,
+            labels=labels if recipe.endswith("_classification") else None,
+            is_multi_label=is_multi_label,
         )
         for reason in resolved.reasons:
             self._ledger.say(job, reason)
+        for warning in unusual(resolved, facts):
+            self._ledger.say(job, warning, level="warn")
         # Attempts lost on reading files say nothing about training.
         job.attempts = 0
 
@@ -128,6 +175,28 @@ class JobClaims:
         if job.validation_file is None:
             return None
         return self._source(job.team_id, job.validation_file, "validation_file")
+
+
+def _choosing_rows(split: Split) -> int:
+    """Rows to choose the best checkpoint by: those set apart for it, else those of a validation file."""
+    if split.selection_rows > 0:
+        return split.selection_rows
+    return split.heldout_rows if split.method == "validation_file" else 0
+
+
+def _adapted(job: Job) -> dict[str, Any] | None:
+    """How the parent was adapted; jobs of older versions did not write it down."""
+    parent = job.parent_adapter
+    return None if parent is None else {"tuning": parent.get("tuning", "adapter"), "lora": parent.get("lora")}
+
+
+def _parent(job: Job) -> ParentAdapter | None:
+    parent = job.parent_adapter
+    if parent is None:
+        return None
+    return ParentAdapter(
+        **{name: parent[name] for name in ("model_id", "archive_key", "archive_sha256", "adapter_sha256")}
+    )
 
 
 def _summary(name: str, file: FileReport) -> str:

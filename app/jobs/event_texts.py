@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from app.contracts.reports import Encoded, Evaluation, Metric, ModelScores
+from app.contracts.reports import Encoded, Evaluation, Finished, Metric, ModelScores
 
 QUEUED = "Files validated, moving job to queued state"
 STARTED = "Fine-tuning job started"
@@ -83,25 +83,30 @@ def encoded(report: Encoded) -> list[tuple[str, str]]:
         said.append(("warn", f"{len(report.dropped)} of {report.rows_in} examples are not trained: {named}{rest}"))
     if report.truncated:
         said.append(
-            (
-                "warn",
-                f"{report.truncated} examples are longer than the base's context: the left of their prompts was cut",
-            )
+            ("warn", f"{report.truncated} examples are longer than max_length: the left of their prompts was cut")
         )
-    return said
+    return [*said, *report.notes]
+
+
+def finished(report: Finished, total_steps: int) -> str | None:
+    """Why the run ended when it did and which checkpoint is its result; None if there is nothing to say."""
+    early = ""
+    if report.ended_early:
+        early = f"Training ended early, after {report.steps_done} of {total_steps} steps"
+    sentences = [sentence for sentence in (early, report.reason.rstrip(".")) if sentence]
+    return ". ".join(sentences) or None
 
 
 def evaluated(report: Evaluation) -> str:
-    """Base beside tuned in one sentence."""
-    base, tuned = report.base.classification, report.tuned.classification
-    rows = f"on {report.rows} held-out examples"
-    if base is not None and tuned is not None:
-        return (
-            f"Evaluation {rows}: accuracy {base.accuracy:.1%} with the base model, {tuned.accuracy:.1%} with the "
-            f"fine-tuned model (macro-F1 {base.macro_f1:.3f} and {tuned.macro_f1:.3f})"
-        )
+    """Base beside tuned in one sentence, by the figures of the task."""
+    base, tuned = _figures(report.base), _figures(report.tuned)
+    if base.keys() != tuned.keys():  # the base has no figures of the task
+        base, tuned = _losses(report.base), _losses(report.tuned)
+    first, *others = base
+    also = "; ".join(f"{name} {base[name]} and {tuned[name]}" for name in others)
     return (
-        f"Evaluation {rows}: {_loss(report.base)} with the base model, {_loss(report.tuned)} with the fine-tuned model"
+        f"Evaluation on {report.rows} held-out examples: {first} {base[first]} with {report.base_is}, {tuned[first]} "
+        f"with the fine-tuned model{f' ({also})' if also else ''}"
     )
 
 
@@ -112,5 +117,19 @@ def attempt_lost(reason: str, attempts: int, max_attempts: int, delay_seconds: f
     )
 
 
-def _loss(scores: ModelScores) -> str:
-    return f"loss {scores.loss:.3f} and token accuracy {scores.token_accuracy:.1%}"
+def _figures(scores: ModelScores) -> dict[str, str]:
+    """The figures that tell most of a task, by name; of chat without labels the loss."""
+    if scores.classification is not None:
+        labels = scores.classification
+        return {"accuracy": f"{labels.accuracy:.1%}", "macro-F1": f"{labels.macro_f1:.3f}"}
+    if scores.spans is not None:
+        return {"span F1": f"{scores.spans.f1:.3f}"}
+    if scores.text is not None:
+        return {"ROUGE-L": f"{scores.text.rouge_l:.3f}", "ROUGE-1": f"{scores.text.rouge1:.3f}"}
+    if scores.preference is not None:
+        return {"preferred answers ranked first": f"{scores.preference.accuracy:.1%}"}
+    return _losses(scores)
+
+
+def _losses(scores: ModelScores) -> dict[str, str]:
+    return {"loss": f"{scores.loss:.3f}", "token accuracy": f"{scores.token_accuracy:.1%}"}

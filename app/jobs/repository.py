@@ -28,6 +28,10 @@ class JobRepository:
     def find(self, team_id: str, job_id: str) -> Job | None:
         return self._session.scalar(select(Job).where(Job.id == job_id, Job.team_id == team_id))
 
+    def find_spec(self, job_id: str) -> Json | None:
+        """The settings of the run of any team's job."""
+        return self._session.scalar(select(Job.spec).where(Job.id == job_id))
+
     def lock(self, team_id: str, job_id: str) -> Job | None:
         """The job, until the end of the transaction nobody else's to change."""
         return self._session.scalar(

@@ -15,7 +15,7 @@ from app.jobs.ledger import JobLedger
 from app.jobs.repository import JobRepository
 from app.jobs.states import Status
 from app.jobs.worker_messages import PublishedAdapter
-from app.registry.service import RegistryService
+from app.registry.service import RegistryService, Tuned
 
 # Column of the file -> figure. The names are OpenAI's.
 _COLUMNS = {
@@ -77,6 +77,7 @@ class JobResults:
             archive_bytes=adapter.archive_bytes,
             adapter_sha256=adapter.adapter_sha256,
             files=adapter.files,
+            tuned=_tuned(job),
         )
         metrics = _checkpoint_metrics(step, metric)
         if existing is None:
@@ -107,6 +108,18 @@ class JobResults:
             purpose="fine-tune-results",
         )
         return file.id
+
+
+def _tuned(job: Job) -> Tuned:
+    """What the job's models do. Jobs of older versions say nothing, and are chat."""
+    spec = job.spec or {}
+    labels = spec.get("labels")
+    return Tuned(
+        recipe=spec.get("recipe", "chat"),
+        labels=None if labels is None else tuple(labels),
+        is_multi_label=spec.get("is_multi_label", False),
+        tuning=spec.get("tuning", "adapter"),
+    )
 
 
 def _checkpoint_metrics(step: int, metric: Metric | None) -> dict[str, Any]:

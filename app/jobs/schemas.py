@@ -3,9 +3,11 @@
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.bases.tasks import Task
 from app.errors import InvalidInput
+from app.jobs.training_settings import TrainingCreate
 
 _Id = Annotated[str, Field(min_length=1, max_length=512)]
 Metadata = Annotated[
@@ -33,11 +35,28 @@ class SupervisedCreate(_Body):
     hyperparameters: HyperparametersCreate | None = None
 
 
+class DpoHyperparametersCreate(HyperparametersCreate):
+    beta: Literal["auto"] | Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)] | None = None
+
+
+class DpoCreate(_Body):
+    hyperparameters: DpoHyperparametersCreate | None = None
+
+
 class MethodCreate(_Body):
     """Blocks of the other types may stand beside it (clients send them) and are ignored."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedCreate | None = None
+    dpo: DpoCreate | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_other_types(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        others = {"supervised", "dpo", "reinforcement"}
+        return {name: block for name, block in value.items() if name not in others or name == value.get("type")}
 
 
 class WandbCreate(_Body):
@@ -62,27 +81,40 @@ class JobCreate(_Body):
     integrations: Annotated[list[IntegrationCreate], Field(max_length=5)] | None = None
     method: MethodCreate | None = None
     hyperparameters: HyperparametersCreate | None = Field(default=None, description="deprecated: use `method`")
-    priority: Literal["low", "normal", "high"] = Field(
-        default="normal", description="within your team (an addition of ours)"
-    )
+    # Additions of ours.
+    priority: Literal["low", "normal", "high"] = Field(default="normal", description="within your team")
+    task: Task | None = Field(default=None, description="inferred from the rows if left out")
+    training: TrainingCreate | None = Field(default=None, description='settings beyond OpenAI\'s; each may be "auto"')
+
+    @property
+    def is_dpo(self) -> bool:
+        return self.method is not None and self.method.type == "dpo"
 
     def requested_hyperparameters(self) -> dict[str, Any]:
-        """`method` first, then the deprecated field, then `auto`."""
+        """The three of the wire: `method` first, then the deprecated field, then `auto`."""
         result: dict[str, Any] = {"batch_size": "auto", "learning_rate_multiplier": "auto", "n_epochs": "auto"}
-        blocks = [self.hyperparameters]
-        if self.method is not None and self.method.supervised is not None:
-            blocks.append(self.method.supervised.hyperparameters)
-        for block in blocks:
-            if block is not None:
-                result.update(block.model_dump(exclude_none=True))
+        block = None if self.method is None else self.method.supervised or self.method.dpo
+        for given in (self.hyperparameters, None if block is None else block.hyperparameters):
+            if given is not None:
+                result.update(given.model_dump(exclude_none=True, exclude={"beta"}))
         return result
+
+    def requested_method(self) -> dict[str, Any]:
+        """`{type, <type>: {hyperparameters}}`, normalised; of dpo with its beta."""
+        requested = self.requested_hyperparameters()
+        if not self.is_dpo:
+            return {"type": "supervised", "supervised": {"hyperparameters": requested}}
+        block = None if self.method is None else self.method.dpo
+        given = None if block is None else block.hyperparameters
+        beta = "auto" if given is None or given.beta is None else given.beta
+        return {"type": "dpo", "dpo": {"hyperparameters": {**requested, "beta": beta}}}
 
     def check_method(self) -> None:
         """`InvalidInput` for a method that is not served here."""
-        if self.method is not None and self.method.type != "supervised":
+        if self.method is not None and self.method.type == "reinforcement":
             raise InvalidInput(
-                f"The fine-tuning method '{self.method.type}' is not available on this server; "
-                "use method.type 'supervised'.",
+                "The fine-tuning method 'reinforcement' is not available on this server; "
+                "use method.type 'supervised' or 'dpo'.",
                 param="method.type",
                 code="unsupported_method",
             )

@@ -1,12 +1,14 @@
 """The verbs of a job's owner: submit, look, cancel, pause, resume, follow."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from app.audit.service import AuditService
 from app.bases.service import BaseService
+from app.bases.tasks import TASK_OF
 from app.context import Context
 from app.contracts.tasks import Queue
+from app.db.base import Json
 from app.db.engine import UnitOfWork
 from app.db.keyset import Page
 from app.db.tables import CheckpointRow, File, Job, JobEvent, JobMetric
@@ -18,9 +20,12 @@ from app.ids import Prefix, new_id
 from app.jobs import event_texts
 from app.jobs.ledger import JobLedger
 from app.jobs.objects import PRIORITY_LEVELS, QueueHint
+from app.jobs.parents import describe_parent
 from app.jobs.repository import JobRepository
 from app.jobs.schemas import JobCreate
 from app.jobs.states import TERMINAL, Event, IllegalTransition, Status, after, resumed
+from app.jobs.submission import asked_recipe, check_fits, check_settings
+from app.jobs.training_settings import as_asked
 from app.pool.fairshare import explain, position
 from app.pool.service import PoolService
 from app.registry.naming import is_suffix
@@ -59,29 +64,34 @@ class JobService:
     def submit(self, caller: Caller, body: JobCreate) -> Job:
         """A new job in `validating_files`. `InvalidInput` names the field that is wrong."""
         body.check_method()
+        settings = as_asked(body.training)
+        check_settings(body, settings)
         if body.suffix is not None and not is_suffix(body.suffix):
             raise InvalidInput("A suffix has 1 to 64 of the characters A-Z, a-z, 0-9, '-' and '_'.", param="suffix")
         model = self._resolve(caller, body.model)
-        adapter = model.adapter
+        parent = describe_parent(model, self._spec_of(model))
+        check_fits(body, settings, model.base_row, parent)
         training_file = self._training_file(caller, body.training_file, "training_file")
         if body.validation_file is not None:
             self._training_file(caller, body.validation_file, "validation_file")
-        requested = body.requested_hyperparameters()
+        recipe = asked_recipe(body)
         job = Job(
             id=new_id(Prefix.JOB),
             team_id=caller.team_id,
             created_by=caller.actor,
             status=Status.VALIDATING_FILES,
             base_id=model.base.id,
-            parent_model_id=None if adapter is None else model.id,
-            parent_adapter=None if adapter is None else {"model_id": model.id, **asdict(adapter)},
+            parent_model_id=None if parent is None else model.id,
+            parent_adapter=parent,
             training_file=training_file.id,
             validation_file=body.validation_file,
             suffix=body.suffix,
             seed=body.chosen_seed(),
             priority=PRIORITY_LEVELS[body.priority],
-            method={"type": "supervised", "supervised": {"hyperparameters": requested}},
-            hyperparameters=requested,
+            task=None if recipe is None else TASK_OF[recipe],
+            method=body.requested_method(),
+            hyperparameters=body.requested_hyperparameters(),
+            training=settings,
             user_metadata=body.metadata,
             integrations=None
             if body.integrations is None
@@ -191,6 +201,10 @@ class JobService:
             return self._registry.resolve(caller, model_id)
         except NotFound as error:
             raise InvalidInput(error.message, param="model", code=error.code) from None
+
+    def _spec_of(self, model: ResolvedModel) -> Json | None:
+        """How the job that made a model adapted its base."""
+        return None if model.job_id is None else self._repository.find_spec(model.job_id)
 
     def _training_file(self, caller: Caller, file_id: str, param: str) -> File:
         try:

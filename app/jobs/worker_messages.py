@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
-from app.contracts.specs import BaseRef
+from app.bases.tasks import Task
+from app.contracts.specs import BaseRef, Recipe
 from app.datasets.source import SourceFile
+
+Method = Literal["supervised", "dpo"]
 
 
 class Directive(StrEnum):
@@ -27,6 +30,9 @@ class ValidationTask:
     team_id: str
     training_file: SourceFile
     validation_file: SourceFile | None
+    task: Task | None
+    """None: the rows are to tell."""
+    method: Method
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class ResumeCheckpoint:
 class TrainingTask:
     """A claimed job.
 
-    `spec` holds the fields of `TrainSpec` that are no local paths: recipe, lora, optimizer, batch_size,
-    n_epochs, seed, max_length, valid_every_steps.
+    `spec` holds the fields of `TrainSpec` that are no local paths: recipe, labels, lora, optimizer, batch_size,
+    n_epochs, seed, max_length and so on.
     """
 
     job_id: str
@@ -63,8 +69,13 @@ class TrainingTask:
     training_file: SourceFile
     validation_file: SourceFile | None
     parent: ParentAdapter | None
+    task: Task
+    method: Method
+    recipe: Recipe
     spec: dict[str, Any]
     labels: tuple[str, ...] | None
+    """Of a classification its head's; of chat the distinct answers, where they are labels."""
+    is_multi_label: bool
     resume_checkpoint: ResumeCheckpoint | None
     attempts: int
     has_evaluation: bool

@@ -51,6 +51,11 @@ class RegistryRepository:
         is_open = Job.status.in_(("validating_files", "queued", "running", "paused"))
         return self._session.scalar(select(Job.id).where(Job.parent_model_id == model_id, is_open).limit(1))
 
+    def is_archive_in_use(self, archive_key: str) -> bool:
+        """Whether a model that is not deleted has its bytes there: a job's result may be one of its checkpoints too."""
+        statement = select(TunedModel.id).where(TunedModel.archive_key == archive_key, TunedModel.deleted_at.is_(None))
+        return self._session.scalar(statement.limit(1)) is not None
+
     def mark_deleted(self, model: TunedModel, moment: datetime) -> None:
         model.deleted_at = moment
         self._session.flush()

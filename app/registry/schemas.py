@@ -4,19 +4,21 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from app.bases.tasks import Task
 from app.clock import unix_seconds
 from app.db.tables import CheckpointPermission
 from app.registry.service import ModelEntry
 
 
 class ModelObject(BaseModel):
-    """`parent` is additive: the base of a tuned model."""
+    """`parent` and `task` are additive: the base of a tuned model, and what it does."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
     parent: str | None
+    task: Task | None
 
 
 class ModelList(BaseModel):
@@ -48,7 +50,9 @@ class PermissionDeleted(BaseModel):
 
 
 def model_object(entry: ModelEntry) -> ModelObject:
-    return ModelObject(id=entry.id, created=entry.created_at, owned_by=entry.owned_by, parent=entry.base_id)
+    return ModelObject(
+        id=entry.id, created=entry.created_at, owned_by=entry.owned_by, parent=entry.base_id, task=entry.task
+    )
 
 
 def permission_object(row: CheckpointPermission) -> PermissionObject:

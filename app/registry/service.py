@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 from app.audit.service import AuditService
 from app.bases.service import BaseService
+from app.bases.tasks import TASK_OF, Task
 from app.context import Context
-from app.contracts.specs import BaseRef
+from app.contracts.specs import BaseRef, Recipe
 from app.db.engine import UnitOfWork
 from app.db.keyset import Page
 from app.db.tables import BaseModelRow, CheckpointPermission, TunedModel
@@ -30,6 +31,17 @@ class AdapterLocation:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """What a model was tuned to do, and so how it is served."""
+
+    recipe: Recipe = "chat"
+    labels: tuple[str, ...] | None = None
+    """Of a classification: all labels, in the order of the head's outputs."""
+    is_multi_label: bool = False
+    tuning: Literal["adapter", "full"] = "adapter"
+
+
+@dataclass(frozen=True)
 class ResolvedModel:
     """What a model id stands for: a base, or an adapter on a base."""
 
@@ -37,6 +49,10 @@ class ResolvedModel:
     base_row: BaseModelRow
     base: BaseRef
     adapter: AdapterLocation | None
+    tuned: Tuned | None = None
+    """None for a base."""
+    job_id: str | None = None
+    """The job that made it; None for a base."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,11 @@ class ModelEntry:
     created_at: int
     owned_by: str
     base_id: str | None
+    task: Task | None
+    """What a tuned model does; None for a base."""
+
+
+_CHAT = Tuned()
 
 
 class RegistryService:
@@ -72,6 +93,7 @@ class RegistryService:
         archive_bytes: int,
         adapter_sha256: str,
         files: Mapping[str, Any],
+        tuned: Tuned = _CHAT,
     ) -> TunedModel:
         """Give a published adapter its name. A step that has one keeps it: a later attempt gets the first row."""
         known = self._repository.find_of_step(job_id, step, is_final=is_final)
@@ -86,6 +108,10 @@ class RegistryService:
             job_id=job_id,
             step=step,
             is_final=is_final,
+            recipe=tuned.recipe,
+            labels=None if tuned.labels is None else list(tuned.labels),
+            is_multi_label=tuned.is_multi_label,
+            tuning=tuned.tuning,
             adapter_sha256=adapter_sha256,
             archive_key=archive_key,
             archive_sha256=archive_sha256,
@@ -112,7 +138,7 @@ class RegistryService:
         model = self.get(caller.team_id, model_id)
         row = self._bases.get(model.base_id)
         adapter = AdapterLocation(model.archive_key, model.archive_sha256, model.adapter_sha256)
-        return ResolvedModel(model.id, row, self._bases.ref(row), adapter)
+        return ResolvedModel(model.id, row, self._bases.ref(row), adapter, _tuned(model), model.job_id)
 
     def entries(self, caller: Caller) -> list[ModelEntry]:
         """Tuned models the caller's team may use, newest first, then the bases."""
@@ -145,14 +171,16 @@ class RegistryService:
             )
         self._repository.mark_deleted(model, self._context.clock.now())
         self._audit.record(caller.team_id, caller.actor, "model.delete", model_id, adapter_sha256=model.adapter_sha256)
-        key = model.archive_key
-        self._work.on_commit(lambda: self._context.artifacts.delete(key))
+        if not self._repository.is_archive_in_use(model.archive_key):
+            key = model.archive_key
+            self._work.on_commit(lambda: self._context.artifacts.delete(key))
 
     def purge_deleted(self) -> int:
         """Remove the bytes of deleted models. For the control role; repeats harmlessly. Returns how many models."""
         due = self._repository.lock_unpurged(_SWEEP_ROWS)
         for model in due:
-            self._context.artifacts.delete(model.archive_key)
+            if not self._repository.is_archive_in_use(model.archive_key):
+                self._context.artifacts.delete(model.archive_key)
             model.purged_at = self._context.clock.now()
         return len(due)
 
@@ -198,11 +226,22 @@ class RegistryService:
         return model
 
     def _base_entry(self, row: BaseModelRow) -> ModelEntry:
-        return ModelEntry(row.id, int(row.created_at.timestamp()), self._context.settings.organization, None)
+        return ModelEntry(row.id, int(row.created_at.timestamp()), self._context.settings.organization, None, None)
 
     @staticmethod
     def _tuned_entry(model: TunedModel, slug: str) -> ModelEntry:
-        return ModelEntry(model.id, int(model.created_at.timestamp()), slug, model.base_id)
+        return ModelEntry(
+            model.id, int(model.created_at.timestamp()), slug, model.base_id, TASK_OF[_tuned(model).recipe]
+        )
+
+
+def _tuned(model: TunedModel) -> Tuned:
+    return Tuned(
+        recipe=cast("Recipe", model.recipe),
+        labels=None if model.labels is None else tuple(model.labels),
+        is_multi_label=model.is_multi_label,
+        tuning=cast('Literal["adapter", "full"]', model.tuning),
+    )
 
 
 def _absent(model_id: str) -> NotFound:

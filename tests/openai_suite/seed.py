@@ -84,7 +84,7 @@ class Seeder:
                 BaseModelRow,
                 id=base_id,
                 folder=Path(self._base.path).name,
-                kind="causal-lm",
+                kind="decoder",
                 licence="test",
                 source="built in-process",
                 context_length=self._base.context_length,

@@ -70,7 +70,7 @@ class House:
     def register_base(self, base_id: str, files: dict[str, str], context_length: int = 256) -> None:
         found = BaseFolder(
             files=files,
-            architecture="LlamaForCausalLM",
+            architecture="llama",
             context_length=context_length,
             parameters=1000,
             has_chat_template=True,
@@ -78,9 +78,10 @@ class House:
         with self.services() as services:
             services.bases.register("system", base_id, found, licence="Apache-2.0", source="test")
 
-    def script(self, *faults: dict, step_seconds: float = 0.005, checkpoint_every: int = 2) -> None:
+    def script(self, *faults: dict, step_seconds: float = 0.005, checkpoint_every: int = 2, **more: int) -> None:
         """What engines do from now on."""
-        text = json.dumps({"faults": faults, "step_seconds": step_seconds, "checkpoint_every": checkpoint_every})
+        settings = {"faults": faults, "step_seconds": step_seconds, "checkpoint_every": checkpoint_every, **more}
+        text = json.dumps(settings)
         incoming = self.script_path.with_suffix(".new")
         incoming.write_text(text)
         incoming.replace(self.script_path)

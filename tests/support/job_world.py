@@ -45,7 +45,7 @@ class JobWorld:
                 BaseModelRow(
                     id=self.base_id,
                     folder=self.base_id,
-                    kind="causal_lm",
+                    kind="decoder",
                     licence="Apache-2.0",
                     source="made in the test",
                     context_length=128,

@@ -2,12 +2,13 @@
 
     python scripted_engine.py SCRIPT.json
 
-SCRIPT.json: {"step_seconds": 0.01, "checkpoint_every": 2,
+SCRIPT.json: {"step_seconds": 0.01, "checkpoint_every": 2, "best_step": null, "last_step": null, "keep": null,
               "faults": [{"phase": …, "step": …, "kind": …, "times": 1}]}
 
 phase  ready | load | encode | train (with `step`) | evaluate
 kind   sigkill | exit | garbage | hang (deaf) | hold (obeys a Stop) | hold_until_released |
         usage | transient | fatal
+best_step  the step whose adapter is the result; last_step  ends the run early; keep  folders that are left
 times  how often it happens, counted over all processes in SCRIPT.json.<index> (default: always)
 
 A fault leaves a file `SCRIPT.json.reached-<phase>` before it happens, so that a test can wait for it.
@@ -124,7 +125,8 @@ class ScriptedEngine:
             )
         )
         saved_step = step
-        while step < total:
+        last = self.setting("last_step", None) or total
+        while step < last:
             self.at("train", step)
             if self.stop_reason is not None:
                 if step > saved_step:
@@ -138,23 +140,35 @@ class ScriptedEngine:
             report(metric)
             if step % per_epoch == 0:
                 epoch_ends.append(step)
-            if step % per_epoch == 0 or step % self.setting("checkpoint_every", 2) == 0:
-                self.save(spec, parent, step, state=state, epoch_ends=epoch_ends, metric=metric, total=total)
+            if step % per_epoch == 0 or step % self.setting("checkpoint_every", 2) == 0 or step == last:
+                self.save(spec, parent, step, state=state, epoch_ends=epoch_ends, metric=metric, total=last)
                 saved_step = step
+                self.prune(parent, step)
+        steps_done, step = step, self.setting("best_step", None) or step
         adapter = parent / f"step-{step:06d}" / "adapter"
         weights = (adapter / "adapter_model.safetensors").read_bytes()
         report(
             Finished(
                 run_id=spec.run_id,
                 step=step,
-                steps_done=step,
+                steps_done=steps_done,
+                ended_early=last < total,
+                reason="" if step == steps_done else f"Step {step} was the best of all.",
                 adapter_path=str(adapter),
                 adapter_sha256=hashlib.sha256(weights).hexdigest(),
-                trained_tokens=step * 10,
+                trained_tokens=steps_done * 10,
                 train_loss=metric.train_loss,
                 train_seconds=1.0,
             )
         )
+
+    def prune(self, parent: Path, step: int) -> None:
+        """Keep the newest `keep` folders and the best."""
+        keep = self.setting("keep", None)
+        if keep is not None:
+            for folder in sorted(parent.glob("step-*"))[:-keep]:
+                if folder.name != f"step-{self.setting('best_step', 0):06d}":
+                    shutil.rmtree(folder)
 
     def metric(self, spec, step, total, per_epoch, state) -> Metric:
         return Metric(

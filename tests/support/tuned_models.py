@@ -30,7 +30,7 @@ def add_base(services: OpenServices, base_id: str = "tiny") -> None:
                 BaseModelRow(
                     id=base_id,
                     folder=base_id,
-                    kind="causal_lm",
+                    kind="decoder",
                     licence="MIT",
                     source="test",
                     context_length=512,

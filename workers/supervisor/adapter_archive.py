@@ -1,4 +1,7 @@
-"""Adapters on their way to the store and back: one deterministic tar in PEFT's format with its hashes."""
+"""Adapters on their way to the store and back: one deterministic tar in PEFT's format with its hashes.
+
+The result of full fine-tuning goes the same way: its folder holds the whole model's weights in place of an adapter's.
+"""
 
 import io
 import json
@@ -11,7 +14,7 @@ from app.contracts.specs import BaseRef
 from app.jobs.worker_messages import ParentAdapter, PublishedAdapter
 from workers.supervisor.checkpoint_folder import add_file, sha256_of
 
-WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTER_FILE, MODEL_FILE = "adapter_model.safetensors", "model.safetensors"
 _MANIFEST = "manifest.json"
 
 
@@ -39,7 +42,7 @@ def publish_adapter(store: ArtifactStore, folder: Path, *, base: BaseRef, key: s
         archive_key=key,
         archive_sha256=stored.sha256,
         archive_bytes=stored.bytes,
-        adapter_sha256=str(files[WEIGHTS_FILE]["sha256"]),
+        adapter_sha256=str(files[_weights_file(folder).name]["sha256"]),
         files=files,
     )
 
@@ -48,7 +51,7 @@ def _pack(folder: Path, archive: Path, *, files: dict[str, dict[str, Any]], base
     """Members in the order of their names, without times and owners: same adapter, same bytes."""
     manifest = {
         "version": 1,
-        "format": "peft",
+        "format": "peft" if ADAPTER_FILE in files else "transformers",
         "base": {"id": base.id, "weights_sha256": base.weights_sha256},
         "files": files,
     }
@@ -74,6 +77,12 @@ def fetch_adapter(store: ArtifactStore, parent: ParentAdapter, folder: Path) -> 
         raise ValueError(f"the adapter {parent.model_id} cannot be unpacked: {error}") from error
     finally:
         archive.unlink()
-    if sha256_of(folder / WEIGHTS_FILE) != parent.adapter_sha256:
+    if sha256_of(_weights_file(folder)) != parent.adapter_sha256:
         raise ValueError(f"the weights of adapter {parent.model_id} do not have the hash recorded for them")
     return folder
+
+
+def _weights_file(folder: Path) -> Path:
+    """The adapter's weights, or the whole model's where every weight was trained."""
+    adapter = folder / ADAPTER_FILE
+    return adapter if adapter.is_file() else folder / MODEL_FILE

@@ -7,6 +7,7 @@ from app.contracts.errors import WorkerFailure, fatal
 from app.contracts.reports import Checkpoint, Encoded, Evaluation, Finished, Metric, Progress
 from app.contracts.specs import AdapterRef, EvalSpec, TrainSpec
 from app.datasets.report import PreparedDataset
+from app.jobs import event_texts
 from app.jobs.worker_messages import TrainingTask
 from app.logs import logger
 from workers.supervisor import checkpoint_folder
@@ -39,6 +40,7 @@ class JobSteps:
         self._metrics_since = time.monotonic()
         self._offered_steps: set[int] = set()
         self._reported: Checkpoint | None = None
+        self._total_steps = 0
         self._resume: Path | None = None
 
     def run_all(self) -> None:
@@ -68,7 +70,7 @@ class JobSteps:
     def _last_checkpoint(self, reason: StopReason) -> Checkpoint | None:
         """What a stop turns into a model: the newest state at a cancel, this attempt's own at a pause."""
         if reason == "pause":
-            return self._reported
+            return None if self._reported is None else self._reported.model_copy(update={"is_final": False})
         folder = checkpoint_folder.newest(self._workspace.checkpoints) if reason == "cancel" else None
         return None if folder is None else checkpoint_folder.describe(folder, self._run_id, is_final=False)
 
@@ -79,16 +81,20 @@ class JobSteps:
             for report in self._engine_run.reports(spec):
                 match report:
                     case Encoded():
+                        self._total_steps = report.total_steps
                         self._record_encoded(report)
-                        self._offer_forgotten(report.total_steps)
+                        self._offer_forgotten()
                     case Metric():
                         self._metrics.append(report)
                     case Checkpoint():
                         self._record_metrics()
                         self._reported = report
-                        self._offer(report, as_model=report.is_epoch_end or report.is_final)
+                        # Whether the last one is the result is known a moment later.
+                        if not report.is_final:
+                            self._offer(report, as_model=report.is_epoch_end)
                     case Finished():
-                        self._offer_final(report)
+                        self._record_metrics()
+                        self._offer_result(report)
                         return report
                     case _:
                         pass
@@ -100,17 +106,13 @@ class JobSteps:
 
     def _evaluate(self, data: PreparedDataset, finished: Finished) -> None:
         """Base beside tuned on the held-out rows, on the engine that has both in memory."""
-        job_id, fence = self._held.job_id, self._held.fence
-        self._held.write(
-            lambda jobs: jobs.record_event(
-                job_id, fence, f"Evaluating base and tuned model on {data.heldout_rows} held-out rows."
-            )
-        )
+        self._say(f"Evaluating base and tuned model on {data.heldout_rows} held-out rows.")
         spec = EvalSpec(
             run_id=f"{self._run_id}-evaluation",
             base=self._task.base,
-            adapter=AdapterRef(id=job_id, path=finished.adapter_path, sha256=finished.adapter_sha256),
-            recipe=self._task.spec.get("recipe", "chat"),
+            adapter=AdapterRef(id=self._held.job_id, path=finished.adapter_path, sha256=finished.adapter_sha256),
+            recipe=self._task.recipe,
+            is_multi_label=self._task.is_multi_label,
             rows=data.heldout_path,
             labels=self._task.labels,
             max_length=self._task.spec["max_length"],
@@ -144,38 +146,56 @@ class JobSteps:
             **self._task.spec,
         )
 
-    def _offer_forgotten(self, total_steps: int) -> None:
+    def _offer_forgotten(self) -> None:
         """After a resumption: say so, and offer what an attempt that died had not brought to the store.
 
-        Checkpoints are stored in their order, models before the resume checkpoint of the same step:
-        what is newer than the stored resume checkpoint may be missing. The final one has its own way.
+        Checkpoints are stored in their order, models before the resume checkpoint of the same step: what is newer
+        than the stored resume checkpoint may be missing. The result has its own way. Of older epochs the engine may
+        have removed the folders, or remove them now: they are lost with the attempt that had to store them.
         """
         if self._resume is None:
             return
         step = checkpoint_folder.step_of(self._resume)
-        job_id, fence = self._held.job_id, self._held.fence
-        self._held.write(lambda jobs: jobs.record_event(job_id, fence, f"Resuming from the checkpoint of step {step}."))
+        self._say(f"Resuming from the checkpoint of step {step}.")
         stored_step = self._task.resume_checkpoint.step if self._task.resume_checkpoint else 0
         for folder in checkpoint_folder.epoch_ends(self._resume):
-            if stored_step < checkpoint_folder.step_of(folder) < total_steps:
-                self._offer(checkpoint_folder.describe(folder, self._run_id, is_final=False), as_model=True)
+            if stored_step < checkpoint_folder.step_of(folder) < self._total_steps:
+                try:
+                    forgotten = checkpoint_folder.describe(folder, self._run_id, is_final=False)
+                except CheckpointDamaged as error:
+                    logger.warning("%s was found and is gone: %s", folder.name, error)
+                else:
+                    self._offer(forgotten, as_model=True)
         if stored_step < step:
             self._publisher.offer(
                 checkpoint_folder.describe(self._resume, self._run_id, is_final=False), as_model=False
             )
 
-    def _offer_final(self, finished: Finished) -> None:
-        """The final adapter, unless it is published or on its way."""
-        if finished.step not in self._offered_steps and self._task.final_model_id is None:
-            folder = Path(finished.adapter_path).parent
-            self._offer(checkpoint_folder.describe(folder, self._run_id, is_final=True), as_model=True)
+    def _offer_result(self, finished: Finished) -> None:
+        """The adapter of the best step (or the last) under the job's final name, unless an attempt has published it.
+
+        It may have a checkpoint's name already. The last step's adapter, where it is not the result, gets one too.
+        """
+        last = self._reported
+        if last is not None and last.is_final and last.step != finished.step:
+            self._offer(last.model_copy(update={"is_final": False}), as_model=True)
+        if self._task.final_model_id is not None:
+            return
+        said = event_texts.finished(finished, self._total_steps)
+        if said is not None:
+            self._say(said)
+        folder = Path(finished.adapter_path).parent
+        self._publisher.offer(checkpoint_folder.describe(folder, self._run_id, is_final=True), as_model=True)
+        self._offered_steps.add(finished.step)
 
     def _offer(self, checkpoint: Checkpoint, *, as_model: bool) -> None:
         if checkpoint.step in self._offered_steps:
             return
+        is_taken = self._publisher.offer(checkpoint, as_model=as_model)
         if as_model:
             self._offered_steps.add(checkpoint.step)
-        self._publisher.offer(checkpoint, as_model=as_model)
+            if not is_taken:
+                self._say(f"The checkpoint of step {checkpoint.step} could not be kept as a model.", level="warn")
 
     def _record_encoded(self, encoded: Encoded) -> None:
         self._held.write(lambda jobs: jobs.record_encoded(self._held.job_id, self._held.fence, encoded))
@@ -184,8 +204,11 @@ class JobSteps:
         self._held.write(lambda jobs: jobs.record_evaluation(self._held.job_id, self._held.fence, evaluation))
 
     def _record_progress(self, progress: Progress) -> None:
-        message = f"Evaluation: {progress.done} of {progress.total} parts done."
-        self._held.write(lambda jobs: jobs.record_event(self._held.job_id, self._held.fence, message))
+        self._say(f"Evaluation: {progress.done} of {progress.total} parts done.")
+
+    def _say(self, message: str, *, level: str = "info") -> None:
+        """Tell the job's owner."""
+        self._held.write(lambda jobs: jobs.record_event(self._held.job_id, self._held.fence, message, level=level))
 
     def _record_metrics(self) -> None:
         """Write what has gathered, in one unit of work."""

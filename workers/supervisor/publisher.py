@@ -11,7 +11,7 @@ from typing import Self
 
 from app.contracts.errors import transient
 from app.contracts.reports import Checkpoint
-from app.jobs.worker_messages import TrainingTask
+from app.jobs.worker_messages import PublishedAdapter, TrainingTask
 from app.logs import logger
 from workers.supervisor import checkpoint_folder
 from workers.supervisor.adapter_archive import publish_adapter
@@ -45,6 +45,8 @@ class Publisher:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publisher")
         self._uploads: list[Future[None]] = []
         self._newest: _Item | None = None
+        self._newest_step = task.resume_checkpoint.step if task.resume_checkpoint else 0
+        self._stored: dict[int, PublishedAdapter] = {}
         self._has_failed = False
         self._resume_key = task.resume_checkpoint.archive_key if task.resume_checkpoint else None
 
@@ -59,21 +61,30 @@ class Publisher:
         # An upload stuck in a dead connection is left to its own end.
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def offer(self, checkpoint: Checkpoint, *, as_model: bool) -> None:
-        """Take over a checkpoint the engine has just reported. Returns at once; `drain` waits."""
-        folder = self._staging / ("model" if as_model else "resume") / Path(checkpoint.path).name
+    def offer(self, checkpoint: Checkpoint, *, as_model: bool) -> bool:
+        """Take over a checkpoint the engine has just reported. Returns at once; `drain` waits.
+
+        False if its folder is gone: the engine keeps only the newest ones and the best. The result of a run may be a
+        step that has been offered before: then it only gets its second name.
+        """
+        kind = "result" if checkpoint.is_final else "model" if as_model else "resume"
+        folder = self._staging / kind / Path(checkpoint.path).name
         shutil.rmtree(folder, ignore_errors=True)
         try:
             checkpoint_folder.link(Path(checkpoint.path), folder)
         except OSError as error:
-            if as_model:
+            is_gone = isinstance(error, FileNotFoundError) and not checkpoint.is_final
+            if as_model and not is_gone:
                 raise transient("checkpoint_unreadable", f"A checkpoint could not be taken over: {error}") from error
-            logger.warning("resume checkpoint of step %d skipped: %s", checkpoint.step, error)
-            return
+            logger.warning("checkpoint of step %d skipped: %s", checkpoint.step, error)
+            return False
         item = _Item(checkpoint, folder, as_model)
-        self._newest = item
+        # The result may lie behind the last step: nobody should resume from there.
+        if not checkpoint.is_final or checkpoint.step >= self._newest_step:
+            self._newest, self._newest_step = item, checkpoint.step
         self._uploads = [upload for upload in self._uploads if not upload.done() or upload.exception() is not None]
         self._uploads.append(self._thread.submit(self._store, item))
+        return True
 
     def drain(self, timeout_seconds: float | None = None) -> bool:
         """Wait until all is stored; False after the timeout. Raises what made an upload fail."""
@@ -109,26 +120,8 @@ class Publisher:
 
     def _publish(self, item: _Item) -> None:
         checkpoint, held = item.checkpoint, self._held
-        key = f"jobs/{held.job_id}/{held.fence}/adapter-{checkpoint.step}.tar"
-        pause = _FIRST_PAUSE_SECONDS
-        for tried in range(1, _STORE_TRIES + 1):
-            try:
-                checkpoint_folder.verify(item.folder, manifest_sha256=checkpoint.manifest_sha256)
-                adapter = publish_adapter(
-                    held.context.artifacts,
-                    item.folder / "adapter",
-                    base=self._task.base,
-                    key=key,
-                    staging=self._staging,
-                )
-                break
-            except CheckpointDamaged as damage:
-                raise transient("checkpoint_damaged", f"A checkpoint was damaged on disk: {damage}") from damage
-            except OSError as error:
-                logger.warning("adapter of step %d not stored (try %d): %s", checkpoint.step, tried, error)
-                if tried == _STORE_TRIES or self._left.wait(pause):
-                    raise transient("artifact_store", "The artifact store does not take the adapter.") from error
-                pause *= 2
+        adapter = self._stored.get(checkpoint.step) or self._store_adapter(item)
+        self._stored[checkpoint.step] = adapter
         held.write(
             lambda jobs: jobs.publish_checkpoint(
                 held.job_id,
@@ -139,6 +132,30 @@ class Publisher:
                 is_final=checkpoint.is_final,
             )
         )
+
+    def _store_adapter(self, item: _Item) -> PublishedAdapter:
+        """Into the store, tried several times; a transient `WorkerFailure` if it does not take it."""
+        checkpoint, held = item.checkpoint, self._held
+        key = f"jobs/{held.job_id}/{held.fence}/adapter-{checkpoint.step}.tar"
+        pause, tried = _FIRST_PAUSE_SECONDS, 0
+        while True:
+            tried += 1
+            try:
+                checkpoint_folder.verify(item.folder, manifest_sha256=checkpoint.manifest_sha256)
+                return publish_adapter(
+                    held.context.artifacts,
+                    item.folder / "adapter",
+                    base=self._task.base,
+                    key=key,
+                    staging=self._staging,
+                )
+            except CheckpointDamaged as damage:
+                raise transient("checkpoint_damaged", f"A checkpoint was damaged on disk: {damage}") from damage
+            except OSError as error:
+                logger.warning("adapter of step %d not stored (try %d): %s", checkpoint.step, tried, error)
+                if tried == _STORE_TRIES or self._left.wait(pause):
+                    raise transient("artifact_store", "The artifact store does not take the adapter.") from error
+                pause *= 2
 
     def _store_resume(self, item: _Item) -> None:
         """Best effort: without it a lost machine costs the steps since the one before."""

@@ -47,7 +47,13 @@ class Workspace:
         work = context.database.open()  # never connects: preparing touches no table
         try:
             datasets = Services(context, work).datasets
-            return datasets.prepare(self._task.training_file, self._task.validation_file, self.folder)
+            return datasets.prepare(
+                self._task.training_file,
+                self._task.validation_file,
+                self.folder,
+                task=self._task.task,
+                method=self._task.method,
+            )
         finally:
             work.close()
 

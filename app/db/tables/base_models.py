@@ -11,7 +11,7 @@ class BaseModelRow(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     folder: Mapped[str]
-    kind: Mapped[str]
+    kind: Mapped[str] = mapped_column(doc="decoder, encoder or encoder_decoder")
     licence: Mapped[str]
     source: Mapped[str]
     context_length: Mapped[int]

@@ -39,8 +39,14 @@ class Job(Base):
     suffix: Mapped[str | None]
     seed: Mapped[int]
     priority: Mapped[int] = mapped_column(server_default="0", doc="within the team: -1 low, 0 normal, 1 high")
-    method: Mapped[Json] = mapped_column(doc="as requested, normalised to {type, <type>: {hyperparameters}}")
+    task: Mapped[str | None] = mapped_column(doc="as on the wire; NULL until the rows have told")
+    method: Mapped[Json] = mapped_column(
+        doc="normalised to {type, <type>: {hyperparameters}}; of dpo with its beta, 'auto' until validated"
+    )
     hyperparameters: Mapped[Json] = mapped_column(doc="as on the wire: 'auto' until validated, then numbers")
+    training: Mapped[Json | None] = mapped_column(
+        doc="our block of the wire: 'auto' until validated, then numbers; NULL for jobs older than it"
+    )
     user_metadata: Mapped[Json | None] = mapped_column("metadata", JSONB(none_as_null=True))
     integrations: Mapped[list[Any] | None]
     dataset_report: Mapped[Json | None] = mapped_column(doc="what inspection found: rows, labels, split, warnings")

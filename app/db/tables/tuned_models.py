@@ -1,8 +1,9 @@
 """A fine-tuned model or checkpoint: an adapter on a base, immutable under its name."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index
+from sqlalchemy import BigInteger, ForeignKey, Index, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Created, Json
@@ -18,7 +19,11 @@ class TunedModel(Base):
     job_id: Mapped[str] = mapped_column(index=True)
     step: Mapped[int]
     is_final: Mapped[bool]
-    adapter_sha256: Mapped[str]
+    recipe: Mapped[str] = mapped_column(server_default="chat", doc="as `Recipe` of the contracts: how it is served")
+    labels: Mapped[list[Any] | None] = mapped_column(doc="of a classification: all labels, as its head has them")
+    is_multi_label: Mapped[bool] = mapped_column(server_default=false())
+    tuning: Mapped[str] = mapped_column(server_default="adapter", doc="adapter, or full: every weight of the base")
+    adapter_sha256: Mapped[str] = mapped_column(doc="of the weights file")
     archive_key: Mapped[str]
     archive_sha256: Mapped[str]
     archive_bytes: Mapped[int] = mapped_column(BigInteger)

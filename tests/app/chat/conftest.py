@@ -34,7 +34,7 @@ def base(context):
     row = BaseModelRow(
         id="tiny",
         folder="tiny",
-        kind="causal_lm",
+        kind="decoder",
         licence="test",
         source="test",
         context_length=128,
