@@ -1,6 +1,7 @@
 """`tunesmith jobs` and `tunesmith train`: submit, look, follow, steer."""
 
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,27 @@ from app.cli.watch import watch
 
 jobs = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)
 _PATH = "/v1/fine_tuning/jobs"
+
+
+class _Task(StrEnum):
+    CHAT = "chat"
+    TEXT_CLASSIFICATION = "text-classification"
+    TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 - the name of a task
+    SUMMARIZATION = "summarization"
+
+
+class _Method(StrEnum):
+    SUPERVISED = "supervised"
+    DPO = "dpo"
+
+
+class _Adapter(StrEnum):
+    LORA = "lora"
+    RSLORA = "rslora"
+    DORA = "dora"
+    NONE = "none"
+
+
 JobId = Annotated[str, typer.Argument(help="ftjob-…")]
 
 
@@ -29,15 +51,28 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Rows per step; default: chosen by the service.")] = None,
     learning_rate_multiplier: Annotated[float | None, typer.Option(help="Default: chosen by the service.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same run.")] = None,
+    task: Annotated[_Task | None, typer.Option(help="Default: inferred from the rows.", show_default=False)] = None,
+    method: Annotated[_Method, typer.Option(help="dpo learns from pairs of answers.")] = _Method.SUPERVISED,
+    beta: Annotated[float | None, typer.Option(help="With dpo: how strongly it is held to its start.")] = None,
+    adapter: Annotated[
+        _Adapter | None, typer.Option(help="none trains every weight. Default: lora.", show_default=False)
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Of the adapter; default: chosen by the service.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The rate itself, in place of a multiplier.")] = None,
     follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow it to its end.")] = False,
 ) -> None:
     """Upload a file and start a fine-tuning job on it."""
     session = session_of(context)
+    if beta is not None and method is not _Method.DPO:
+        raise CommandError("--beta is a setting of preference tuning: add --method dpo.")
     hyperparameters = {
         "n_epochs": epochs,
         "batch_size": batch_size,
         "learning_rate_multiplier": learning_rate_multiplier,
+        "beta": beta,
     }
+    settings = {"adapter": adapter, "rank": rank, "learning_rate": learning_rate}
+    training = {name: value for name, value in settings.items() if value is not None}
     with session.client() as client:
         job = submit(
             client,
@@ -47,8 +82,11 @@ def train(
                 "validation_file": None if validation is None else upload(client, validation)["id"],
                 "suffix": suffix,
                 "seed": seed,
+                "task": task,
+                "training": training or None,
             },
             hyperparameters,
+            method=method,
         )
         if not follow:
             session.show(job)
@@ -57,11 +95,12 @@ def train(
         _finish(watch(client, job["id"])[0])
 
 
-def submit(client: Client, body: dict[str, Any], hyperparameters: dict[str, Any]) -> dict[str, Any]:
+def submit(
+    client: Client, body: dict[str, Any], hyperparameters: dict[str, Any], *, method: str = "supervised"
+) -> dict[str, Any]:
     """POST the job; whatever is None is left to the service."""
     chosen = {name: value for name, value in hyperparameters.items() if value is not None}
-    if chosen:
-        body = {**body, "method": {"type": "supervised", "supervised": {"hyperparameters": chosen}}}
+    body = {**body, "method": {"type": method, method: {"hyperparameters": chosen}}}
     answer: dict[str, Any] = client.post(_PATH, {name: value for name, value in body.items() if value is not None})
     return answer
 
@@ -73,7 +112,7 @@ def list_command(
     """Your team's jobs."""
     session = session_of(context)
     with session.client() as client:
-        columns = ("id", "status", "model", "fine_tuned_model", "created_at")
+        columns = ("id", "status", "task", "model", "fine_tuned_model", "created_at")
         session.show_list(client.pages(_PATH, most=limit), columns, nothing="No jobs yet.")
 
 
@@ -109,7 +148,7 @@ def metrics_command(context: typer.Context, job_id: JobId) -> None:
     session = session_of(context)
     with session.client() as client:
         rows = list(_metrics(client, job_id))
-    columns = ("step", "train_loss", "train_mean_token_accuracy", "valid_loss", "learning_rate", "step_seconds")
+    columns = ("step", "train_loss", "train_mean_token_accuracy", "valid_loss", "selection_score", "learning_rate")
     session.show_list(rows, columns, nothing="No metrics yet.")
 
 

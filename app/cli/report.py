@@ -22,7 +22,9 @@ def print_comparison(evaluation: Mapping[str, Any]) -> None:
     """One line a figure: base, tuned."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"on {evaluation['rows']} held-out rows")
-    table.add_column("base", justify="right")
+    # What stands beside the tuned model may be more than the base: its frozen features with a linear probe.
+    base_is = str(evaluation.get("base_is") or "the base model")
+    table.add_column("base" if base_is == "the base model" else base_is, justify="right")
     table.add_column("tuned", justify="right")
     for name, figure, form in _LINES:
         values = [figure(evaluation["base"]), figure(evaluation["tuned"])]
@@ -71,6 +73,15 @@ _LINES: tuple[tuple[str, _Figure, str], ...] = (
     ("accuracy", _part("classification", "accuracy"), "{:.1%}"),
     ("macro-F1", _part("classification", "macro_f1"), "{:.3f}"),
     ("answers that are no label", _part("classification", "unmatched"), "{:d}"),
+    ("span F1", _part("spans", "f1"), "{:.3f}"),
+    ("span precision", _part("spans", "precision"), "{:.3f}"),
+    ("span recall", _part("spans", "recall"), "{:.3f}"),
+    ("ROUGE-1", _part("text", "rouge1"), "{:.3f}"),
+    ("ROUGE-2", _part("text", "rouge2"), "{:.3f}"),
+    ("ROUGE-L", _part("text", "rouge_l"), "{:.3f}"),
+    ("words written / reference", _part("text", "length_ratio"), "{:.2f}"),
+    ("preferred answers ranked first", _part("preference", "accuracy"), "{:.1%}"),
+    ("reward margin (nats x beta)", _part("preference", "margin"), "{:.3f}"),
     ("loss (nats per token)", lambda scores: scores["loss"], "{:.3f}"),
     ("token accuracy", lambda scores: scores["token_accuracy"], "{:.1%}"),
     ("time to first token, p50", _part("latency", "time_to_first_token_ms_p50"), "{:.0f} ms"),

@@ -66,7 +66,15 @@ class JobView:
         if event.get("type") == "metrics" and isinstance(data, dict):
             self._show_metric(data, int(event["created_at"]))
             return
-        self._console.print(str(event["message"]))
+        message = str(event["message"])
+        if message.startswith("Evaluating "):  # also after a run that ended before its last step
+            self._begin_evaluation()
+        self._console.print(message)
+
+    def _begin_evaluation(self) -> None:
+        if self.milestones and self.milestones[-1].name == "running":
+            self.milestones.append(Milestone("evaluation", time.monotonic()))
+            self._bar.update(self._task, description="evaluation")
 
     def _show_metric(self, figures: dict[str, Any], at_seconds: int) -> None:
         """One optimizer step, recorded at `at_seconds` since the epoch."""
@@ -83,9 +91,8 @@ class JobView:
             detail += f"  {duration_text((total - step) * seconds / steps)} left"
         self._bar.update(self._task, total=total, completed=step, detail=detail)
         now = time.monotonic()
-        if step == total and self.milestones and self.milestones[-1].name == "running":
-            self.milestones.append(Milestone("evaluation", now))
-            self._bar.update(self._task, description="evaluation")
+        if step == total:
+            self._begin_evaluation()
         if not self._live and (now >= self._plain_due or step == total):
             self._plain_due = now + _PLAIN_LINE_SECONDS
             self._console.print(detail)

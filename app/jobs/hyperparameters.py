@@ -59,6 +59,8 @@ class Resolved:
     total_steps: int
     recommended_rate: float
     reasons: tuple[str, ...]
+    lacks_rows_to_choose: bool = False
+    """Early stopping or the best checkpoint was asked for, and no rows can tell."""
 
     def on_wire(self) -> dict[str, int | float]:
         return {
@@ -83,7 +85,15 @@ def resolve(requested: Mapping[str, Any], training: Mapping[str, Any], facts: Ru
         **choices.checks(n_epochs, total_steps),
     }
     return Resolved(
-        batch_size, n_epochs, multiplier, beta, settings, total_steps, recommended_rate, tuple(choices.reasons)
+        batch_size=batch_size,
+        n_epochs=n_epochs,
+        learning_rate_multiplier=multiplier,
+        beta=beta,
+        training=settings,
+        total_steps=total_steps,
+        recommended_rate=recommended_rate,
+        reasons=tuple(choices.reasons),
+        lacks_rows_to_choose=choices.lacks_rows_to_choose(),
     )
 
 
@@ -228,6 +238,10 @@ class _Choices:
         }
         counts = self._fill(defaults, f"{CHECKS_PER_RUN} checks in a run show its course.")
         return {"early_stopping": can_choose and stops, "keeps_best": can_choose and keeps_best, **counts}
+
+    def lacks_rows_to_choose(self) -> bool:
+        asks = self._get("keeps_best") is True or self._get("early_stopping") not in ("auto", False)
+        return asks and self._facts.choosing_rows == 0
 
     def _get(self, name: str) -> Any:
         return self._asked.get(name, "auto")

