@@ -53,6 +53,7 @@ class JobClaims:
             validation_file=self._optional_source(job),
             task=cast("Task | None", job.task),
             method=job.method["type"],
+            wants_selection=_wants_selection(job),
         )
         sizes = [task.training_file.bytes, 0 if task.validation_file is None else task.validation_file.bytes]
         self._repository.extend_lease(job.id, job.fence, lease_seconds + sum(sizes) / _READ_BYTES_PER_SECOND)
@@ -97,6 +98,7 @@ class JobClaims:
             task=TASK_OF[recipe],
             method=job.method["type"],
             recipe=recipe,
+            wants_selection=report.split is not None and report.split.selection_rows > 0,
             spec=spec,
             labels=report.labels if labels is None else tuple(labels),
             is_multi_label=spec.get("is_multi_label", False),
@@ -182,6 +184,12 @@ def _choosing_rows(split: Split) -> int:
     if split.selection_rows > 0:
         return split.selection_rows
     return split.heldout_rows if split.method == "validation_file" else 0
+
+
+def _wants_selection(job: Job) -> bool:
+    """Unless the last step is to be the result whatever comes: then every row may train."""
+    settings = job.training or {}
+    return not (settings.get("early_stopping") is False and settings.get("keeps_best") is False)
 
 
 def _adapted(job: Job) -> dict[str, Any] | None:

@@ -33,6 +33,8 @@ class ValidationTask:
     task: Task | None
     """None: the rows are to tell."""
     method: Method
+    wants_selection: bool
+    """Whether rows are to be set apart that choose the best checkpoint and stop early."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class TrainingTask:
     task: Task
     method: Method
     recipe: Recipe
+    wants_selection: bool
+    """As at inspection: the rows must be split in the same way."""
     spec: dict[str, Any]
     labels: tuple[str, ...] | None
     """Of a classification its head's; of chat the distinct answers, where they are labels."""

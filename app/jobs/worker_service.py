@@ -75,7 +75,13 @@ class JobWorkerService:
 
     def inspect(self, task: ValidationTask) -> DatasetReport:
         """Read the files; no database. `WorkerFailure` (transient) if the bytes cannot be had: then `fail`."""
-        return self._datasets.inspect(task.training_file, task.validation_file, task=task.task, method=task.method)
+        return self._datasets.inspect(
+            task.training_file,
+            task.validation_file,
+            task=task.task,
+            method=task.method,
+            wants_selection=task.wants_selection,
+        )
 
     def finish_validation(self, task: ValidationTask, report: DatasetReport) -> None:
         """Queue the job with its numbers fixed, or fail it naming the lines. Gives up the lease."""

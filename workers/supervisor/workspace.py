@@ -53,6 +53,7 @@ class Workspace:
                 self.folder,
                 task=self._task.task,
                 method=self._task.method,
+                wants_selection=self._task.wants_selection,
             )
         finally:
             work.close()

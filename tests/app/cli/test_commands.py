@@ -6,6 +6,7 @@ import json
 import pytest
 
 from app.cli.main import main
+from tests.support.tuned_models import add_base
 
 
 @pytest.fixture
@@ -83,6 +84,41 @@ def test_a_job_on_an_unknown_base_is_refused_in_the_service_s_words(run, rows):
     code, _, err = run("train", str(rows), "--base", "no-such-base")
     assert code == 1
     assert "no-such-base" in err
+
+
+@pytest.fixture
+def base(services):
+    add_base(services)
+    return "tiny"
+
+
+def test_a_job_takes_its_task_method_and_settings_from_the_options(run, rows, base):
+    options = ["--task", "chat", "--adapter", "dora", "--rank", "4", "--learning-rate", "0.0002", "--epochs", "2"]
+    code, out, err = run("--json", "train", str(rows), "--base", base, *options)
+    assert code == 0, err
+    job = json.loads(out)
+    assert (job["task"], job["method"]["type"], job["hyperparameters"]["n_epochs"]) == ("chat", "supervised", 2)
+    assert (job["training"]["adapter"], job["training"]["rank"], job["training"]["learning_rate"]) == ("dora", 4, 2e-4)
+    assert job["training"]["dropout"] == "auto"
+
+
+def test_preference_tuning_is_asked_for_by_method_and_beta(run, rows, base):
+    code, out, _ = run("--json", "train", str(rows), "--base", base, "--method", "dpo", "--beta", "0.2")
+    assert code == 0
+    assert json.loads(out)["method"]["dpo"]["hyperparameters"]["beta"] == 0.2
+
+
+def test_a_beta_without_dpo_is_refused_before_anything_is_sent(run, rows, base):
+    code, _, err = run("train", str(rows), "--base", base, "--beta", "0.2")
+    assert code == 1
+    assert "--method dpo" in err
+    assert "No files yet." in run("files", "list")[1]
+
+
+def test_a_setting_that_the_service_refuses_is_told_in_its_words(run, rows, base):
+    code, _, err = run("train", str(rows), "--base", base, "--adapter", "none", "--rank", "4")
+    assert code == 1
+    assert "training.rank" in err
 
 
 def test_the_version_is_printed(run):
