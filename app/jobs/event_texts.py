@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from app.contracts.reports import Encoded, Evaluation, Finished, Metric, ModelScores
+from app.contracts.reports import Encoded, Evaluation, Metric, ModelScores
 
 QUEUED = "Files validated, moving job to queued state"
 STARTED = "Fine-tuning job started"
@@ -86,15 +86,6 @@ def encoded(report: Encoded) -> list[tuple[str, str]]:
             ("warn", f"{report.truncated} examples are longer than max_length: the left of their prompts was cut")
         )
     return [*said, *report.notes]
-
-
-def finished(report: Finished, total_steps: int) -> str | None:
-    """Why the run ended when it did and which checkpoint is its result; None if there is nothing to say."""
-    early = ""
-    if report.ended_early:
-        early = f"Training ended early, after {report.steps_done} of {total_steps} steps"
-    sentences = [sentence for sentence in (early, report.reason.rstrip(".")) if sentence]
-    return ". ".join(sentences) or None
 
 
 def evaluated(report: Evaluation) -> str:

@@ -125,7 +125,8 @@ class ScriptedEngine:
             )
         )
         saved_step = step
-        last = self.setting("last_step", None) or total
+        last, best = self.setting("last_step", None) or total, self.setting("best_step", None)
+        final = last if best in {None, last} else 0
         while step < last:
             self.at("train", step)
             if self.stop_reason is not None:
@@ -141,10 +142,10 @@ class ScriptedEngine:
             if step % per_epoch == 0:
                 epoch_ends.append(step)
             if step % per_epoch == 0 or step % self.setting("checkpoint_every", 2) == 0 or step == last:
-                self.save(spec, parent, step, state=state, epoch_ends=epoch_ends, metric=metric, total=last)
+                self.save(spec, parent, step, state=state, epoch_ends=epoch_ends, metric=metric, total=final)
                 saved_step = step
                 self.prune(parent, step)
-        steps_done, step = step, self.setting("best_step", None) or step
+        steps_done, step = step, best or step
         adapter = parent / f"step-{step:06d}" / "adapter"
         weights = (adapter / "adapter_model.safetensors").read_bytes()
         report(

@@ -7,7 +7,6 @@ from app.contracts.errors import WorkerFailure, fatal
 from app.contracts.reports import Checkpoint, Encoded, Evaluation, Finished, Metric, Progress
 from app.contracts.specs import AdapterRef, EvalSpec, TrainSpec
 from app.datasets.report import PreparedDataset
-from app.jobs import event_texts
 from app.jobs.worker_messages import TrainingTask
 from app.logs import logger
 from workers.supervisor import checkpoint_folder
@@ -70,7 +69,7 @@ class JobSteps:
     def _last_checkpoint(self, reason: StopReason) -> Checkpoint | None:
         """What a stop turns into a model: the newest state at a cancel, this attempt's own at a pause."""
         if reason == "pause":
-            return None if self._reported is None else self._reported.model_copy(update={"is_final": False})
+            return self._reported
         folder = checkpoint_folder.newest(self._workspace.checkpoints) if reason == "cancel" else None
         return None if folder is None else checkpoint_folder.describe(folder, self._run_id, is_final=False)
 
@@ -89,9 +88,7 @@ class JobSteps:
                     case Checkpoint():
                         self._record_metrics()
                         self._reported = report
-                        # Whether the last one is the result is known a moment later.
-                        if not report.is_final:
-                            self._offer(report, as_model=report.is_epoch_end)
+                        self._offer(report, as_model=report.is_epoch_end or report.is_final)
                     case Finished():
                         self._record_metrics()
                         self._offer_result(report)
@@ -172,21 +169,18 @@ class JobSteps:
             )
 
     def _offer_result(self, finished: Finished) -> None:
-        """The adapter of the best step (or the last) under the job's final name, unless an attempt has published it.
+        """The adapter of the best step (or the last) under the job's final name, unless it is published or on its way.
 
-        It may have a checkpoint's name already. The last step's adapter, where it is not the result, gets one too.
+        As an epoch's checkpoint it may have a name already.
         """
-        last = self._reported
-        if last is not None and last.is_final and last.step != finished.step:
-            self._offer(last.model_copy(update={"is_final": False}), as_model=True)
         if self._task.final_model_id is not None:
             return
-        said = event_texts.finished(finished, self._total_steps)
-        if said is not None:
-            self._say(said)
-        folder = Path(finished.adapter_path).parent
-        self._publisher.offer(checkpoint_folder.describe(folder, self._run_id, is_final=True), as_model=True)
-        self._offered_steps.add(finished.step)
+        if finished.reason:
+            self._say(finished.reason)
+        if self._reported is None or not self._reported.is_final:
+            folder = Path(finished.adapter_path).parent
+            self._publisher.offer(checkpoint_folder.describe(folder, self._run_id, is_final=True), as_model=True)
+            self._offered_steps.add(finished.step)
 
     def _offer(self, checkpoint: Checkpoint, *, as_model: bool) -> None:
         if checkpoint.step in self._offered_steps:

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from app.contracts.errors import WorkerError
-from app.contracts.reports import Encoded, Evaluation, Finished
+from app.contracts.reports import Encoded, Evaluation
 from app.datasets.report import Split
 from app.db.tables import Job
 from app.jobs import event_texts
@@ -484,35 +484,6 @@ def test_a_base_without_figures_of_the_task_is_compared_by_loss():
     base = report.base.model_copy(update={"classification": None})
     said = event_texts.evaluated(report.model_copy(update={"base": base}))
     assert "loss 0.750 with the base model, 0.250 with the fine-tuned model" in said
-
-
-def finished(**changes):
-    return Finished(
-        run_id="r",
-        step=40,
-        steps_done=60,
-        adapter_path="/a",
-        adapter_sha256="0" * 64,
-        trained_tokens=1,
-        train_loss=1.0,
-        train_seconds=1.0,
-        **changes,
-    )
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({}, None),
-        ({"reason": "Step 40 was the best."}, "Step 40 was the best"),
-        (
-            {"ended_early": True, "reason": "Step 40 was the best."},
-            "Training ended early, after 60 of 100 steps. Step 40 was the best",
-        ),
-    ],
-)
-def test_the_end_of_a_run_says_why_and_which_step_is_its_result(changes, words):
-    assert event_texts.finished(finished(**changes), 100) == words
 
 
 def test_what_the_engine_notes_of_a_run_is_said_once(world):
