@@ -65,6 +65,11 @@ def _same(answer: str, expected: str) -> bool:
     return answer.strip().casefold() == expected.strip().casefold()
 
 
+def _writes_text(scores: Mapping[str, Any]) -> bool:
+    """Others have single predictions where these have tokens."""
+    return scores["latency"]["time_to_first_token_ms_p50"] is not None
+
+
 def _part(group: str, name: str) -> _Figure:
     return lambda scores: None if scores.get(group) is None else scores[group][name]
 
@@ -82,8 +87,8 @@ _LINES: tuple[tuple[str, _Figure, str], ...] = (
     ("words written / reference", _part("text", "length_ratio"), "{:.2f}"),
     ("preferred answers ranked first", _part("preference", "accuracy"), "{:.1%}"),
     ("reward margin (nats x beta)", _part("preference", "margin"), "{:.3f}"),
-    ("loss (nats per token)", lambda scores: scores["loss"], "{:.3f}"),
-    ("token accuracy", lambda scores: scores["token_accuracy"], "{:.1%}"),
+    ("loss (nats)", lambda scores: scores["loss"], "{:.3f}"),
+    ("token accuracy", lambda scores: scores["token_accuracy"] if _writes_text(scores) else None, "{:.1%}"),
     ("time to first token, p50", _part("latency", "time_to_first_token_ms_p50"), "{:.0f} ms"),
     ("time to first token, p95", _part("latency", "time_to_first_token_ms_p95"), "{:.0f} ms"),
     ("tokens per second, p50", _part("latency", "tokens_per_second_p50"), "{:.1f}"),

@@ -1,14 +1,15 @@
 """From a claimed row to a worker's task, and from an inspected dataset to a queued job."""
 
-from typing import Any, cast
+from typing import Any
 
 from app.bases.schemas import base_kind
 from app.bases.service import BaseService
-from app.bases.tasks import TASK_OF, Task, misfit
+from app.bases.tasks import misfit
 from app.contracts.errors import WorkerError
 from app.contracts.specs import Recipe
 from app.datasets.report import DatasetReport, FileReport, Split
 from app.datasets.source import SourceFile
+from app.datasets.tasks import Task, task_of_recipe
 from app.db.tables import Job
 from app.files.service import FileService
 from app.jobs import event_texts
@@ -51,7 +52,7 @@ class JobClaims:
             team_id=job.team_id,
             training_file=self._source(job.team_id, job.training_file, "training_file"),
             validation_file=self._optional_source(job),
-            task=cast("Task | None", job.task),
+            task=None if job.task is None else Task(job.task),
             method=job.method["type"],
             wants_selection=_wants_selection(job),
         )
@@ -95,7 +96,7 @@ class JobClaims:
             training_file=self._source(job.team_id, job.training_file, "training_file"),
             validation_file=self._optional_source(job),
             parent=_parent(job),
-            task=TASK_OF[recipe],
+            task=task_of_recipe(recipe),
             method=job.method["type"],
             recipe=recipe,
             wants_selection=report.split is not None and report.split.selection_rows > 0,
@@ -131,7 +132,7 @@ class JobClaims:
         )
         requested = job.method[job.method["type"]]["hyperparameters"]
         resolved = resolve(requested, job.training or {}, facts)
-        job.task = TASK_OF[recipe]
+        job.task = task_of_recipe(recipe)
         job.hyperparameters = resolved.on_wire()
         job.training = resolved.training
         if resolved.beta is not None:

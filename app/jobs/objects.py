@@ -1,12 +1,12 @@
 """Jobs, events, checkpoints and metrics as the wire shows them: OpenAI's fields, then ours."""
 
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.bases.tasks import Task
 from app.clock import unix_seconds
+from app.datasets.tasks import Task
 from app.db.tables import CheckpointRow, Job, JobEvent, JobMetric
 from app.jobs.event_texts import WIRE_FIGURES
 from app.jobs.states import Status
@@ -188,7 +188,7 @@ def job_object(job: Job, *, queue: QueueHint | None = None, is_brief: bool = Fal
         metadata=job.user_metadata,
         method=_method(job, hyperparameters),
         user_provided_suffix=job.suffix,
-        task=cast("Task | None", job.task),
+        task=None if job.task is None else Task(job.task),
         training=None if job.training is None else TrainingObject.model_validate(job.training),
         started_at=_seconds(job.started_at),
         priority=_PRIORITIES[job.priority],

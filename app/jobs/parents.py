@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from app.bases.tasks import TASK_OF
 from app.contracts.specs import Recipe
+from app.datasets.tasks import task_of_recipe
 from app.registry.service import ResolvedModel
 
 # Preference tuning follows supervised tuning of the same chats, and may be followed by it.
@@ -37,8 +37,8 @@ def check_recipe(parent: Mapping[str, Any], recipe: Recipe) -> None:
     known: Recipe = parent.get("recipe", "chat")
     if recipe != known and not {recipe, known} <= _OF_CHATS:
         raise Unsuited(
-            f"{parent['model_id']} was tuned for '{TASK_OF[known]}' and cannot go on with '{TASK_OF[recipe]}'. "
-            "Start from its base model instead."
+            f"{parent['model_id']} was tuned for '{task_of_recipe(known)}' and cannot go on with "
+            f"'{task_of_recipe(recipe)}'. Start from its base model instead."
         )
 
 

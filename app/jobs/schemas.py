@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.bases.tasks import Task
+from app.datasets.tasks import Task
 from app.errors import InvalidInput
 from app.jobs.training_settings import TrainingCreate
 
@@ -83,7 +83,9 @@ class JobCreate(_Body):
     hyperparameters: HyperparametersCreate | None = Field(default=None, description="deprecated: use `method`")
     # Additions of ours.
     priority: Literal["low", "normal", "high"] = Field(default="normal", description="within your team")
-    task: Task | None = Field(default=None, description="inferred from the rows if left out")
+    task: Annotated[Task, Field(strict=False)] | None = Field(
+        default=None, description="inferred from the rows if left out"
+    )
     training: TrainingCreate | None = Field(default=None, description='settings beyond OpenAI\'s; each may be "auto"')
 
     @property

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from app.audit.service import AuditService
 from app.bases.service import BaseService
-from app.bases.tasks import TASK_OF
 from app.context import Context
 from app.contracts.tasks import Queue
+from app.datasets.tasks import task_of_recipe
 from app.db.base import Json
 from app.db.engine import UnitOfWork
 from app.db.keyset import Page
@@ -88,7 +88,7 @@ class JobService:
             suffix=body.suffix,
             seed=body.chosen_seed(),
             priority=PRIORITY_LEVELS[body.priority],
-            task=None if recipe is None else TASK_OF[recipe],
+            task=None if recipe is None else task_of_recipe(recipe),
             method=body.requested_method(),
             hyperparameters=body.requested_hyperparameters(),
             training=settings,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.bases.schemas import base_kind
-from app.bases.tasks import RECIPE_OF, misfit
+from app.bases.tasks import KINDS_OF, misfit
 from app.contracts.specs import Recipe
+from app.datasets.tasks import task_of_recipe
 from app.db.tables import BaseModelRow
 from app.errors import InvalidInput
 from app.jobs.parents import Unsuited, check_recipe
@@ -55,7 +56,8 @@ def asked_recipe(body: JobCreate) -> Recipe | None:
     """The recipe that method and task name; None if the rows are to tell."""
     if body.is_dpo:
         return "preference"
-    return None if body.task is None else RECIPE_OF[body.task]
+    supervised = (recipe for recipe in KINDS_OF if recipe != "preference")
+    return next((recipe for recipe in supervised if task_of_recipe(recipe) == body.task), None)
 
 
 def _check_adapter(settings: Mapping[str, Any], parent: Mapping[str, Any]) -> None:

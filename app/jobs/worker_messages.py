@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
-from app.bases.tasks import Task
 from app.contracts.specs import BaseRef, Recipe
 from app.datasets.source import SourceFile
-
-Method = Literal["supervised", "dpo"]
+from app.datasets.tasks import Method, Task
 
 
 class Directive(StrEnum):

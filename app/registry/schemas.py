@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from app.bases.tasks import Task
 from app.clock import unix_seconds
+from app.datasets.tasks import Task
 from app.db.tables import CheckpointPermission
 from app.registry.service import ModelEntry
 

@@ -33,6 +33,31 @@ def chat_rows(count: int, *, start: int = 0) -> bytes:
     return "\n".join(lines).encode()
 
 
+def preference_rows(count: int) -> bytes:
+    """JSONL of `count` questions, each with the answer that is wanted and another."""
+    lines = [
+        json.dumps(
+            {
+                "input": {"messages": [{"role": "user", "content": f"question {number}"}]},
+                "preferred_output": [{"role": "assistant", "content": f"yes, {number}"}],
+                "non_preferred_output": [{"role": "assistant", "content": f"no, not {number}"}],
+            }
+        )
+        for number in range(count)
+    ]
+    return "\n".join(lines).encode()
+
+
+def labelled_rows(count: int, *, several: bool = False) -> bytes:
+    """JSONL of `count` texts, each with one of three labels, or (`several`) a list of one or two of them."""
+    lines = []
+    for number in range(count):
+        labels = [LABELS[number % 3], *([LABELS[(number + 1) % 3]] if number % 2 else [])]
+        label = {"labels": labels} if several else {"label": labels[0]}
+        lines.append(json.dumps({"text": f"text {number}", **label}))
+    return "\n".join(lines).encode()
+
+
 class JobWorld:
     """Everything goes through the services, one unit of work a step."""
 

@@ -4,7 +4,8 @@ import pytest
 
 from app.cli.report import print_comparison
 
-LATENCY = {"end_to_end_ms_p50": 4.0, "end_to_end_ms_p95": 6.0}
+OF_TEXT = ("time_to_first_token_ms_p50", "time_to_first_token_ms_p95", "tokens_per_second_p50")
+LATENCY = {**dict.fromkeys(OF_TEXT), "end_to_end_ms_p50": 4.0, "end_to_end_ms_p95": 6.0}
 
 
 def evaluation(base_is="the base model", **figures):
@@ -29,6 +30,7 @@ def test_each_task_has_its_lines_and_no_others(capsys, figures, words):
     groups = {"classification": "macro-F1", "spans": "span F1", "text": "ROUGE-L", "preference": "reward margin"}
     assert {group for group, line in groups.items() if line in said} == set(figures)
     assert "time to first token" not in said, "a model that writes no text has none"
+    assert "token accuracy" not in said
 
 
 def test_what_stands_for_the_base_is_named(capsys):

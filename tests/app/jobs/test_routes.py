@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from app.identity.policy import Role
-from tests.support.job_world import JobWorld, adapter, chat_rows, metric
+from tests.support.job_world import JobWorld, adapter, chat_rows, metric, preference_rows
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_the_clients_whole_body_with_blocks_of_other_methods_is_accepted(world, 
 def test_a_dpo_job_shows_its_method_and_becomes_numbers(world, openai_client):
     job = openai_client.fine_tuning.jobs.create(
         model="tiny",
-        training_file=world.add_file(chat_rows(30)),
+        training_file=world.add_file(preference_rows(30)),
         method={
             "type": "dpo",
             "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}},
@@ -201,7 +201,7 @@ def test_a_dpo_job_shows_its_method_and_becomes_numbers(world, openai_client):
     assert (job.method.dpo.hyperparameters.beta, job.method.dpo.hyperparameters.batch_size) == (0.2, "auto")
     assert job.hyperparameters.n_epochs == 2
     assert job.task == "chat"
-    world.validate(recipe="preference", labels=None)
+    world.validate()
     queued = openai_client.fine_tuning.jobs.retrieve(job.id)
     assert queued.method.dpo.hyperparameters.to_dict() == {
         "batch_size": 8,

@@ -7,12 +7,11 @@ import pytest
 
 from app.contracts.errors import WorkerError
 from app.contracts.reports import Encoded, Evaluation
-from app.datasets.report import Split
 from app.db.tables import Job
 from app.jobs import event_texts
 from app.jobs.fencing import Fenced
 from app.jobs.worker_messages import Directive
-from tests.support.job_world import LABELS, OWNER, adapter, chat_rows, metric
+from tests.support.job_world import LABELS, OWNER, adapter, chat_rows, labelled_rows, metric, preference_rows
 
 USAGE = WorkerError(kind="usage", code="loss_diverged", message="The loss is not finite.", param="n_epochs")
 
@@ -498,13 +497,9 @@ def test_what_the_engine_notes_of_a_run_is_said_once(world):
     assert [event.level for event in page.rows] == ["warn", "info"]
 
 
-LABELLED = {"recipe": "text_classification", "labels": LABELS, "format": None}
-
-
 def test_a_classification_carries_its_labels_to_engine_and_registry(world):
     world.add_base("encoder", "encoder")
-    job_id = world.submit(model="encoder", training={"rank": 4})
-    world.validate(**LABELLED, is_multi_label=True)
+    job_id = world.queued(rows=labelled_rows(60, several=True), model="encoder", training={"rank": 4})
     job = world.job(job_id)
     assert (job.status, job.task) == ("queued", "text-classification")
     task = world.claim()
@@ -541,8 +536,8 @@ def test_rows_that_the_base_cannot_learn_fail_the_job_with_a_way_out(world):
 
 
 def test_dpo_is_resolved_with_its_beta(world):
-    job_id = world.submit(method={"type": "dpo", "dpo": {"hyperparameters": {"batch_size": 4}}})
-    world.validate(recipe="preference", labels=None)
+    method = {"type": "dpo", "dpo": {"hyperparameters": {"batch_size": 4}}}
+    job_id = world.queued(rows=preference_rows(30), method=method)
     job = world.job(job_id)
     assert (job.status, job.task, job.spec["recipe"]) == ("queued", "chat", "preference")
     assert job.spec["dpo"] == {"beta": 0.1}
@@ -562,20 +557,25 @@ def test_an_unusual_setting_is_a_warning_event(world):
 
 
 def test_rows_set_apart_to_choose_make_early_stopping_and_the_best_checkpoint(world):
-    split = {"method": "prompt_hash", "train_rows": 200, "heldout_rows": 20, "leaked_rows": 0, "selection_rows": 20}
-    job_id = world.submit()
-    world.validate(split=Split.model_validate(split))
+    job_id = world.queued(rows=chat_rows(200))
     job = world.job(job_id)
+    assert job.dataset_report["split"]["selection_rows"] > 10
     assert job.spec["early_stopping"] == {"patience": 3, "min_delta": 0.0}
     assert job.spec["keeps_best"] is True
+    assert world.claim().wants_selection is True
     assert any(message.startswith("early_stopping after 3 checks") for message in world.messages(job_id))
 
 
-def parent_of(world, **found):
+def test_where_the_last_step_is_wanted_every_row_trains(world):
+    job_id = world.queued(rows=chat_rows(200), training={"early_stopping": False, "keeps_best": False})
+    split = world.job(job_id).dataset_report["split"]
+    assert (split["selection_rows"], split["train_rows"] + split["heldout_rows"]) == (0, 200)
+    assert world.claim().wants_selection is False
+
+
+def parent_of(world):
     """A finished model of these rows on the encoder `encoder`."""
-    world.submit(model="encoder", training={"adapter": "dora", "rank": 4})
-    world.validate(**{**LABELLED, **found})
-    task = world.claim()
+    task = world.running(rows=labelled_rows(60), model="encoder", training={"adapter": "dora", "rank": 4})
     with world.services() as s:
         parent = s.job_worker.publish_checkpoint(task.job_id, task.fence, 9, adapter("p/1"), None, is_final=True)
         s.job_worker.succeed(task.job_id, task.fence, trained_tokens=1)
@@ -585,8 +585,8 @@ def parent_of(world, **found):
 def test_a_continued_classification_keeps_head_and_adapter_of_its_parent(world):
     world.add_base("encoder", "encoder")
     parent = parent_of(world)
-    job_id = world.submit(model=parent)
-    world.validate(**{**LABELLED, "labels": LABELS[:2]})
+    job_id = world.submit(model=parent, rows=labelled_rows(60))
+    world.validate(labels=LABELS[:2])
     job = world.job(job_id)
     assert job.spec["labels"] == list(LABELS)
     assert (job.spec["lora"]["variant"], job.spec["lora"]["rank"]) == ("dora", 4)
@@ -603,8 +603,8 @@ def test_a_continued_classification_keeps_head_and_adapter_of_its_parent(world):
 )
 def test_rows_that_the_parent_cannot_learn_fail_the_job(world, found, words):
     world.add_base("encoder", "encoder")
-    job_id = world.submit(model=parent_of(world))
-    world.validate(**{**LABELLED, **found})
+    job_id = world.submit(model=parent_of(world), rows=labelled_rows(60))
+    world.validate(**found)
     job = world.job(job_id)
     assert (job.status, job.error["code"]) == ("failed", "unsupported_task")
     assert words in job.error["message"]
