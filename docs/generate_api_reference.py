@@ -33,7 +33,7 @@ _METHODS = ("get", "post", "put", "patch", "delete")
 
 def render() -> str:
     """The whole page."""
-    document = _document()
+    document = _without_names_of_values(_document())
     parts = [_HEAD]
     for tag, operations in _by_tag(document).items():
         parts.append(f"\n## {tag}\n")
@@ -61,6 +61,23 @@ def _document() -> dict[str, Any]:
             return create_app(context).openapi()
         finally:
             context.close()
+
+
+def _without_names_of_values(document: dict[str, Any]) -> dict[str, Any]:
+    """References to schemas that have no fields become those schemas: the page has a section for objects alone."""
+    schemas = document["components"]["schemas"]
+
+    def inlined(value: Any) -> Any:
+        if isinstance(value, list):
+            return [inlined(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        named = schemas.get(str(value.get("$ref", "")).rpartition("/")[2])
+        if named is not None and "properties" not in named:
+            return inlined(named)
+        return {key: inlined(item) for key, item in value.items()}
+
+    return inlined(document)
 
 
 def _by_tag(document: dict[str, Any]) -> dict[str, list[tuple[str, str, dict[str, Any]]]]:
