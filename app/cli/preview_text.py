@@ -7,9 +7,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from app.contracts.previews import OUTSIDE
+
 LEARNED = "bold green"
 REST = "dim"
 CONTROL = "dim cyan"
+LABEL = "magenta"
+CUT = "bold yellow"
 MARKS = ("⟦", "⟧")
 _JOINER = "\u200d"
 # Lines of one block that are shown at its beginning and its end; longer blocks are folded between.
@@ -50,27 +54,39 @@ def visible(text: str) -> str:
     )
 
 
+def is_marked(segment: Mapping[str, Any]) -> bool:
+    """Words outside of entities are learned as such, and would mark nearly all of a text."""
+    return bool(segment["is_trained"]) and segment["label"] != OUTSIDE
+
+
 def _styled(segments: Sequence[Mapping[str, Any]]) -> Text:
     """Learned line ends are tokens too, and seen as such."""
     result = Text()
     for segment in segments:
         shown = visible(segment["text"])
-        if segment["is_trained"]:
-            result.append(shown.replace("\n", "↵\n"), LEARNED)
-            if segment["label"] is not None:
-                result.append(f"·{visible(segment['label'])}", "magenta")
-        else:
+        if not is_marked(segment):
             result.append(shown, CONTROL if segment["is_control"] else REST)
+            continue
+        gap = shown[: len(shown) - len(shown.lstrip())] if segment["label"] else ""
+        result.append(gap, REST).append(shown.removeprefix(gap).replace("\n", "↵\n"), LEARNED)
+        if segment["label"]:
+            result.append(f"·{visible(segment['label'])}", LABEL)
     return result
 
 
 def _marked(segments: Sequence[Mapping[str, Any]]) -> Text:
     """Marks around what is learned, for where there is no colour; the style is kept for the gutter alone."""
     result = Text()
-    for (is_trained, label), group in itertools.groupby(segments, key=lambda part: (part["is_trained"], part["label"])):
+    for (is_learned, label), group in itertools.groupby(
+        segments, key=lambda segment: (is_marked(segment), segment["label"])
+    ):
         shown = visible("".join(segment["text"] for segment in group))
-        tag = "" if label is None else f"·{visible(label)}"
-        result.append(f"{MARKS[0]}{shown}{tag}{MARKS[1]}" if is_trained else shown, LEARNED if is_trained else "")
+        if not is_learned:
+            result.append(shown)
+            continue
+        gap = shown[: len(shown) - len(shown.lstrip())] if label else ""
+        tag = f"·{visible(label)}" if label else ""
+        result.append(gap).append(f"{MARKS[0]}{shown.removeprefix(gap)}{tag}{MARKS[1]}", LEARNED)
     return result
 
 

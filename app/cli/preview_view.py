@@ -9,17 +9,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.preview_text import CONTROL, LEARNED, MARKS, REST, Line, turn_lines, visible
+from app.cli.preview_text import CONTROL, CUT, LEARNED, MARKS, REST, Line, turn_lines, visible
 
 _WIDEST = 100
 _GUTTER = 2
 _NAMES = {
     "preferred": "preferred answer",
-    "non_preferred": "answer not wanted",
-    "text": "text",
+    "non_preferred": "answer to turn away from",
     "source": "source",
     "target": "target",
 }
+_SIDES = {"left": "the beginning", "middle": "the end of the source", "right": "the end"}
+_LEARNED_UNITS = {"text_classification": "label ", "token_classification": "words "}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class PreviewView:
         if hidden > 0:
             self._say("✗", f"… and {hidden} more faults", "red")
         for row in preview["rows"]:
-            self._row(row)
+            self._row(row, _LEARNED_UNITS.get(preview["recipe"] or "", ""))
         self._sums(preview)
         if preview["warnings"]:
             self.console.print()
@@ -68,16 +69,16 @@ class PreviewView:
             legend.append("  control token", CONTROL)
         self.console.print(legend)
 
-    def _row(self, row: Mapping[str, Any]) -> None:
+    def _row(self, row: Mapping[str, Any], unit: str) -> None:
         cut = sum(part["cut_tokens"] for part in row["parts"])
         facts = Text()
         if row["dropped"] is not None:
             facts.append("DROPPED", "bold red")
         else:
             facts.append(f"{row['tokens']} tokens")
-            facts.append(" · ").append(f"{row['trained_tokens']} learned", LEARNED)
+            facts.append(" · ").append(f"{row['trained_tokens']} {unit}learned", LEARNED)
             if row["is_truncated"]:
-                facts.append(" · ").append(f"{cut} CUT OFF", "bold yellow")
+                facts.append(" · ").append(f"{cut} LEFT OUT", CUT)
         title = Text(f"line {row['line']}", "bold")
         rule = "─" * max(3, self.width - title.cell_len - facts.cell_len - 8)
         self.console.print()
@@ -85,19 +86,27 @@ class PreviewView:
         if row["dropped"] is not None:
             self._say("", f"Nothing is learned from this row: {row['dropped']}.", "bold red")
             return
+        shown: Sequence[Mapping[str, Any]] = ()
         for part in row["parts"]:
-            self._part(part)
+            self._part(part, shown)
+            shown = part["segments"]
         if row["labels"] is not None:
             self._labels(row["labels"])
 
-    def _part(self, part: Mapping[str, Any]) -> None:
+    def _part(self, part: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> None:
+        """One sequence; what it begins with as the one `before` does (the prompt of two answers) is not repeated."""
         if part["name"] in _NAMES:
-            said = f"{_NAMES[part['name']]}: {part['tokens']} tokens, {part['trained_tokens']} learned"
-            self._line("├─", Text(said, "bold"))
-        cut = Text(f"✂ {part['cut_tokens']} tokens do not fit and are cut off here", "bold yellow")
-        if part["cut_tokens"] and part["cut_side"] == "left":
+            facts = f": {part['tokens']} tokens, {part['trained_tokens']} learned"
+            self._line("├─ ", Text.assemble((_NAMES[part["name"]], "bold"), facts))
+        cut = Text(f"✂ {part['cut_tokens']} tokens do not fit and are left out ({_SIDES[part['cut_side']]})", CUT)
+        same = sum(
+            1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(part["segments"], before, strict=False))
+        )
+        if part["cut_tokens"] and not same and part["cut_side"] != "right":
             self._line("│ ", cut)
-        turns = itertools.groupby(part["segments"], key=lambda segment: segment["turn"])
+        if same:
+            self._line("│ ", Text("… after the same prompt", "dim italic"))
+        turns = itertools.groupby(part["segments"][same:], key=lambda segment: segment["turn"])
         for place, (_, segments) in enumerate(turns):
             if place:
                 self._line("├╌╌╌", Text())
@@ -141,7 +150,7 @@ class PreviewView:
         table.add_row(
             "shown",
             *(f"{shown[name]:,}" for name in ("rows", "tokens", "trained_tokens")),
-            f"{share:.1%}",
+            "" if preview["recipe"] in _LEARNED_UNITS else f"{share:.1%}",
             *(f"{shown[name]:,}" for name in ("truncated_rows", "dropped_rows")),
             "",
         )

@@ -39,7 +39,9 @@ class Segment(Contract):
     is_trained: bool = Field(description="the model learns to write these tokens or, with a `label`, to tag them")
     is_control: bool = Field(default=False, description="tokens of the template that no text can spell")
     turn: int = Field(ge=0, description="counts on after each token that ends a turn")
-    label: str | None = Field(default=None, description="of token_classification: the entity to find, 'O' outside of one")
+    label: str | None = Field(
+        default=None, description="of token_classification: the entity to find, 'O' outside of one"
+    )
 
 
 PartName = Literal["row", "preferred", "non_preferred", "text", "source", "target"]

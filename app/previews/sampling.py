@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.contracts.rows import ChatRow
+from app.contracts.rows import LabelledText, Row, TaggedText
 from app.datasets.parsing import FileReader
 from app.datasets.report import Fault, Format
 
@@ -32,14 +32,23 @@ class Wish:
 class FileSample:
     """The rows to show (`longest`: longest first, else by line), and the counts of all that was read."""
 
-    rows: list[ChatRow] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     format: Format | None = None
     examples: int = 0
     faulty: int = 0
     faults: list[Fault] = field(default_factory=list)
     fault_counts: Counter[str] = field(default_factory=Counter)
+    labels: set[str] = field(default_factory=set)
+    is_multi_label: bool = False
     is_whole: bool = True
-    is_preference: bool = False
+
+    def note_labels(self, row: Row) -> None:
+        """What a classifier of this file would have to tell apart."""
+        if isinstance(row, LabelledText):
+            self.labels.update(row.labels)
+            self.is_multi_label = self.is_multi_label or len(row.labels) != 1
+        elif isinstance(row, TaggedText):
+            self.labels.update(span.label for span in row.spans)
 
 
 def sample_file(chunks: Iterable[bytes], wish: Wish) -> FileSample:
@@ -48,7 +57,7 @@ def sample_file(chunks: Iterable[bytes], wish: Wish) -> FileSample:
     reader = FileReader()
     chosen = _choose(_good_rows(reader.read(_beginning(chunks, found)), found), wish)
     found.rows = list(_within_budget(chosen))
-    found.format, found.examples, found.is_preference = reader.format, reader.examples, reader.is_preference
+    found.format, found.examples = reader.format, reader.examples
     return found
 
 
@@ -66,10 +75,11 @@ def _beginning(chunks: Iterable[bytes], found: FileSample) -> Iterator[bytes]:
         yield chunk
 
 
-def _good_rows(items: Iterable[ChatRow | Fault], found: FileSample) -> Iterator[ChatRow]:
+def _good_rows(items: Iterable[Row | Fault], found: FileSample) -> Iterator[Row]:
     last_faulty = 0
     for item in items:
         if not isinstance(item, Fault):
+            found.note_labels(item)
             yield item
             continue
         found.fault_counts[item.check] += 1
@@ -79,7 +89,7 @@ def _good_rows(items: Iterable[ChatRow | Fault], found: FileSample) -> Iterator[
             found.faults.append(item)
 
 
-def _choose(rows: Iterator[ChatRow], wish: Wish) -> list[ChatRow]:
+def _choose(rows: Iterator[Row], wish: Wish) -> list[Row]:
     """Reads all rows to the end: the counts are of the whole file."""
     wanted = (row for row in rows if row.line >= wish.start_line)
     match wish.sample:
@@ -94,10 +104,10 @@ def _choose(rows: Iterator[ChatRow], wish: Wish) -> list[ChatRow]:
             return sorted(_draw(wanted, wish), key=lambda row: row.line)
 
 
-def _draw(rows: Iterator[ChatRow], wish: Wish) -> list[ChatRow]:
+def _draw(rows: Iterator[Row], wish: Wish) -> list[Row]:
     """Every row with the same chance (Vitter 1985, algorithm R)."""
     source = random.Random(wish.seed)  # noqa: S311 — a sample to look at, the same for the same seed
-    drawn: list[ChatRow] = []
+    drawn: list[Row] = []
     for seen, row in enumerate(rows):
         if seen < wish.limit:
             drawn.append(row)
@@ -106,7 +116,7 @@ def _draw(rows: Iterator[ChatRow], wish: Wish) -> list[ChatRow]:
     return drawn
 
 
-def _within_budget(rows: list[ChatRow]) -> Iterator[ChatRow]:
+def _within_budget(rows: list[Row]) -> Iterator[Row]:
     """Rows from the first on, as many as `MAX_SHOWN_BYTES` hold, at least one."""
     spent = 0
     for place, row in enumerate(rows):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.contracts.previews import MAX_PREVIEW_ROWS, PreviewRow, PreviewTotals
+from app.contracts.specs import Recipe
 from app.datasets.report import Fault
 from app.previews.sampling import Sample
 
@@ -38,7 +39,7 @@ class PreviewObject(BaseModel):
     file_id: str
     model: str
     base: str
-    recipe: str
+    recipe: Recipe | None = Field(description="what would be trained; null if no good row is shown")
     format: str | None = Field(description="null if no row of the file could be read")
     max_length: int = Field(description="tokens a row may have in this preview")
     file: FileCounts

@@ -34,10 +34,10 @@ def _of_rows(preview: Preview) -> Iterator[str]:
     elif dropped:
         yield f"{_rows(dropped)} of the {totals.rows} shown would be dropped: nothing is learned from {_them(dropped)}."
     if cut:
-        verb = "loses" if cut == 1 else "lose"
+        verb = "is" if cut == 1 else "are"
         yield (
-            f"{_rows(cut)} of the {totals.rows} shown {verb} the beginning of the prompt: longer than "
-            f"{preview.max_length} tokens."
+            f"{_rows(cut)} of the {totals.rows} shown {verb} longer than {preview.max_length} tokens: what does not "
+            "fit is left out of what the model reads."
         )
 
 

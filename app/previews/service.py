@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.contracts.previews import Preview, PreviewSpec, PreviewTotals
-from app.contracts.specs import BaseRef, Recipe
+from app.contracts.specs import BaseRef
 from app.errors import InvalidInput, NotFound
 from app.files.service import FileService
 from app.identity.caller import Caller
@@ -12,8 +12,6 @@ from app.previews.sampling import FileSample, Wish, sample_file
 from app.previews.schemas import FileCounts, PreviewCreate, PreviewObject
 from app.previews.sentences import warnings
 from app.registry.service import RegistryService
-
-_RECIPE: Recipe = "chat"
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,9 @@ def preview_spec(source: PreviewSource, body: PreviewCreate, sample: FileSample)
         return None
     return PreviewSpec(
         base=source.base,
-        recipe=_RECIPE,
+        recipe=sample.rows[0].kind,
+        labels=tuple(sorted(sample.labels)) or None,
+        is_multi_label=sample.is_multi_label,
         rows=tuple(sample.rows),
         max_length=body.max_length or source.base.context_length,
     )
@@ -69,7 +69,7 @@ def preview_object(
         file_id=source.file_id,
         model=source.model,
         base=source.base.id,
-        recipe=_RECIPE,
+        recipe=sample.rows[0].kind if sample.rows else None,
         format=sample.format,
         max_length=limit if found is None else found.max_length,
         file=FileCounts(

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 
@@ -42,4 +43,4 @@ class Previewer:
             if len(self._known) > _MAX_TOKENIZERS:
                 self._known.popitem(last=False)
         self._known.move_to_end(ref.weights_sha256)
-        return found
+        return replace(found, ref=ref)

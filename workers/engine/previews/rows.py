@@ -107,9 +107,7 @@ def _encode(side: TextSide, spec: PreviewSpec, rows: Sequence[Row], max_length: 
     return recipe.encode(rows, max_length=max_length, on_progress=lambda _done: None)
 
 
-def _tags(
-    row: TaggedIds, word_ids: Sequence[int | None], labels: Sequence[str]
-) -> list[tuple[str, int] | None]:
+def _tags(row: TaggedIds, word_ids: Sequence[int | None], labels: Sequence[str]) -> list[tuple[str, int] | None]:
     """For each token the label of its word's entity and the entity's number; None for a token of no word."""
     owners = [(OUTSIDE, 0)] * len(row.words)
     for number, (span, places) in enumerate(to_spans(row.tags, row.words, labels), start=1):
