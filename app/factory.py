@@ -14,6 +14,7 @@ from app.identity.service import IdentityService
 from app.jobs.service import JobService
 from app.jobs.worker_service import JobWorkerService
 from app.pool.service import PoolService
+from app.previews.service import PreviewService
 from app.registry.service import RegistryService
 
 
@@ -69,3 +70,7 @@ class Services:
     @cached_property
     def chat(self) -> ChatService:
         return ChatService(self.work, self.context, self.bases, self.registry)
+
+    @cached_property
+    def previews(self) -> PreviewService:
+        return PreviewService(self.files, self.registry)

@@ -14,6 +14,7 @@ import app.files.upload_routes
 import app.identity.routes
 import app.jobs.routes
 import app.pool.routes
+import app.previews.routes
 import app.registry.routes
 from app import logs
 from app.api import errors, health
@@ -34,6 +35,7 @@ ROUTERS = (
     app.pool.routes.router,
     app.jobs.routes.router,
     app.chat.routes.router,
+    app.previews.routes.router,
 )
 
 

@@ -1,9 +1,10 @@
-"""What the chat feature asks of a serving engine, wherever it runs."""
+"""What is asked of a serving engine, wherever it runs."""
 
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from app.contracts.generation import Done, PromptScored, TokenDelta
+from app.contracts.previews import Preview, PreviewSpec
 from app.contracts.specs import GenerateSpec
 
 AnswerLine = PromptScored | TokenDelta | Done
@@ -18,6 +19,10 @@ class Generator(Protocol):
         Everything that prevents this is an `AppError`: before the first line if the request was refused,
         later if the answer broke. Closing the iterator early stops the generation.
         """
+        ...
+
+    async def preview(self, spec: PreviewSpec) -> Preview:
+        """Rows as they would be trained on. Everything that prevents this is an `AppError`."""
         ...
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
 """The serving engine over HTTP: one POST an answer, read line by line, dropped when the reader goes away."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 
 import httpx
 from pydantic import ValidationError
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from app.chat.backend import AnswerLine
 from app.contracts.errors import WorkerError
 from app.contracts.generation import Done, ErrorLine, GenerationLine, generation_line_adapter
+from app.contracts.previews import Preview, PreviewSpec
 from app.contracts.specs import GenerateSpec
 from app.errors import AppError, InvalidInput, Unavailable
 from app.logs import logger
@@ -17,6 +18,7 @@ from app.settings import Settings
 _CONNECT_SECONDS = 5.0
 # The first line comes only once the request has left the engine's queue.
 _READ_SECONDS = 600.0
+_JSON = {"Content-Type": "application/json"}
 _BROKEN = "The answer was cut off: the serving engine went away in the middle of it. Please send the request again."
 
 
@@ -36,39 +38,55 @@ class HttpGenerator:
         )
 
     async def generate(self, spec: GenerateSpec) -> AsyncGenerator[AnswerLine, None]:
-        if self._url is None:
-            raise Unavailable(
-                "This installation has no serving engine, so models can be trained but not asked. "
-                "The operator starts one and names it in TUNESMITH_SERVER_URL.",
-                code="no_serving_engine",
-            )
-        body = spec.model_dump_json().encode()
-        try:
+        with _named_faults(self._url):
             async with self._client.stream(
-                "POST", "/generate", content=body, headers={"Content-Type": "application/json"}
+                "POST", "/generate", content=spec.model_dump_json().encode(), headers=_JSON
             ) as response:
                 if response.status_code != 200:
                     raise _refusal(response.status_code, await response.aread())
                 async with aclosing(_lines(response)) as lines:
                     async for line in lines:
                         yield line
-        except httpx.ConnectError as error:
-            logger.warning("serving engine not reachable at %s: %s", self._url, error)
-            raise Unavailable(
-                "The serving engine is not reachable right now; try again in a few seconds. "
-                "If it stays away, the operator should look at the process behind TUNESMITH_SERVER_URL.",
-                code="serving_engine_unreachable",
-            ) from error
-        except httpx.TimeoutException as error:
-            raise Unavailable(
-                "The serving engine did not answer in time; it is overloaded or hangs. Please try again later.",
-                code="serving_engine_timeout",
-            ) from error
-        except httpx.TransportError as error:
-            raise Unavailable(_BROKEN, code="answer_cut") from error
+
+    async def preview(self, spec: PreviewSpec) -> Preview:
+        with _named_faults(self._url):
+            response = await self._client.post("/preview", content=spec.model_dump_json().encode(), headers=_JSON)
+        if response.status_code != 200:
+            raise _refusal(response.status_code, response.content)
+        try:
+            return Preview.model_validate_json(response.content)
+        except ValidationError as error:
+            raise _not_in_the_contract(error) from error
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+@contextmanager
+def _named_faults(url: str | None) -> Iterator[None]:
+    """What the network does, as errors for the caller and the operator."""
+    if url is None:
+        raise Unavailable(
+            "This installation has no serving engine, so models can be trained but not asked. "
+            "The operator starts one and names it in TUNESMITH_SERVER_URL.",
+            code="no_serving_engine",
+        )
+    try:
+        yield
+    except httpx.ConnectError as error:
+        logger.warning("serving engine not reachable at %s: %s", url, error)
+        raise Unavailable(
+            "The serving engine is not reachable right now; try again in a few seconds. "
+            "If it stays away, the operator should look at the process behind TUNESMITH_SERVER_URL.",
+            code="serving_engine_unreachable",
+        ) from error
+    except httpx.TimeoutException as error:
+        raise Unavailable(
+            "The serving engine did not answer in time; it is overloaded or hangs. Please try again later.",
+            code="serving_engine_timeout",
+        ) from error
+    except httpx.TransportError as error:
+        raise Unavailable(_BROKEN, code="answer_cut") from error
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[AnswerLine, None]:
@@ -89,11 +107,15 @@ def _parse(text: str | bytes) -> GenerationLine:
     try:
         return generation_line_adapter.validate_json(text)
     except ValidationError as error:
-        logger.error("the serving engine sent a line that is not in the contract: %s", error)
-        raise AppError(
-            "The serving engine answered in a form this service does not understand; are both of the same version?",
-            code="serving_engine_protocol",
-        ) from error
+        raise _not_in_the_contract(error) from error
+
+
+def _not_in_the_contract(error: ValidationError) -> AppError:
+    logger.error("the serving engine sent what is not in the contract: %s", error)
+    return AppError(
+        "The serving engine answered in a form this service does not understand; are both of the same version?",
+        code="serving_engine_protocol",
+    )
 
 
 def _refusal(status: int, body: bytes) -> AppError:

@@ -65,15 +65,20 @@ def download_command(
     print(f"{saved.path}  {size_text(saved.bytes)}  sha256 {saved.sha256}")
 
 
-def upload(client: Client, file: Path, *, purpose: str = "fine-tune") -> dict[str, Any]:
+def upload(
+    client: Client, file: Path, *, purpose: str = "fine-tune", expires_after_seconds: int | None = None
+) -> dict[str, Any]:
     """Send the file as it is read; the file object."""
     if not file.is_file():
         raise CommandError(f"There is no file {file}.")
+    fields = {"purpose": purpose}
+    if expires_after_seconds is not None:
+        fields |= {"expires_after[anchor]": "created_at", "expires_after[seconds]": str(expires_after_seconds)}
     with file.open("rb") as content:
         answer: dict[str, Any] = client.post(
             "/v1/files",
             timeout_seconds=3600,
-            data={"purpose": purpose},
+            data=fields,
             files={"file": (file.name, content, "application/jsonl")},
         )
     return answer

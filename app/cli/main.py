@@ -16,6 +16,7 @@ from app.cli.files import files
 from app.cli.jobs import jobs, train
 from app.cli.keys import keys
 from app.cli.models import models
+from app.cli.preview import preview
 from app.cli.session import Session
 from app.cli.up import up
 
@@ -28,6 +29,7 @@ cli = typer.Typer(
 )
 cli.command()(up)
 cli.command()(demo)
+cli.command()(preview)
 cli.command()(train)
 cli.command()(chat)
 for _group, _name in ((bases, "bases"), (files, "files"), (jobs, "jobs"), (models, "models"), (keys, "keys")):

@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "workers", "migrations")
-FEATURES = frozenset({"audit", "identity", "files", "datasets", "bases", "registry", "pool", "jobs", "chat"})
+FEATURES = frozenset(
+    {"audit", "identity", "files", "datasets", "bases", "registry", "pool", "jobs", "chat", "previews"}
+)
 
 
 def python_files() -> list[Path]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from app.chat.backend import AnswerLine
 from app.contracts.generation import Done, Timing, TokenDelta, Usage
+from app.contracts.previews import Preview, PreviewPart, PreviewRow, PreviewSpec, PreviewTotals, Segment
 from app.contracts.specs import GenerateSpec
 from app.errors import AppError
 
@@ -22,12 +23,24 @@ def saying(*pieces: str, choices: int = 1) -> list[AnswerLine]:
     return [*lines, done(completion_tokens=len(pieces) * choices)]
 
 
+def learned(*lines: int, max_length: int) -> Preview:
+    """A preview of rows of one token, which is learned."""
+    segment = Segment(text="yes", token_ids=(7,), is_trained=True, turn=0)
+    part = PreviewPart(name="row", tokens=1, trained_tokens=1, segments=(segment,))
+    rows = tuple(PreviewRow(line=line, tokens=1, trained_tokens=1, parts=(part,)) for line in lines)
+    count = len(rows)
+    totals = PreviewTotals(rows=count, dropped_rows=0, truncated_rows=0, tokens=count, trained_tokens=count)
+    return Preview(max_length=max_length, rows=rows, totals=totals)
+
+
 class ScriptedGenerator:
     """Keeps the contract of `Generator`. An `AppError` in the script is raised where it stands."""
 
     def __init__(self, *scripts: Sequence[AnswerLine | AppError]) -> None:
         self.scripts = list(scripts)
         self.specs: list[GenerateSpec] = []
+        self.preview_specs: list[PreviewSpec] = []
+        self.refuses_previews_with: AppError | None = None
         self.open_answers = 0
         self.is_closed = False
 
@@ -42,6 +55,13 @@ class ScriptedGenerator:
                 yield line
         finally:
             self.open_answers -= 1
+
+    async def preview(self, spec: PreviewSpec) -> Preview:
+        """One token a row, learned; or the `AppError` that `refuses_previews_with` holds."""
+        self.preview_specs.append(spec)
+        if self.refuses_previews_with is not None:
+            raise self.refuses_previews_with
+        return learned(*(row.line for row in spec.rows), max_length=min(spec.max_length, spec.base.context_length))
 
     async def aclose(self) -> None:
         self.is_closed = True

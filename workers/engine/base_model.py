@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -111,7 +112,7 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
-        stop_token_ids=_stop_token_ids(model, tokenizer),
+        stop_token_ids=stop_token_ids(getattr(model, "generation_config", None), tokenizer),
         vocab_size=model.get_input_embeddings().weight.shape[0],
         linears=wrap_linears(model, _head(model)),
     )
@@ -152,10 +153,9 @@ def _head(model: PreTrainedModel) -> nn.Module | None:
     return cast("nn.Module | None", model.get_output_embeddings())  # type: ignore[no-untyped-call]
 
 
-def _stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+def stop_token_ids(generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Every id that ends an answer: generation config, tokenizer, and what the template ends a turn with."""
     found: set[int] = set()
-    generation = getattr(model, "generation_config", None)
     for value in (getattr(generation, "eos_token_id", None), tokenizer.eos_token_id):
         if isinstance(value, int):
             found.add(value)

@@ -9,10 +9,12 @@ import pytest
 from app.chat.http_backend import HttpGenerator
 from app.contracts.errors import WorkerError
 from app.contracts.generation import ErrorLine, TokenDelta
+from app.contracts.previews import PreviewSpec
+from app.contracts.rows import ChatMessage, ChatRow
 from app.contracts.specs import BaseRef, GenerateSpec, SamplingSpec
 from app.errors import AppError, InvalidInput, Unavailable
 from app.settings import Settings
-from tests.support.scripted_generator import done
+from tests.support.scripted_generator import done, learned
 
 SPEC = GenerateSpec(
     base=BaseRef(id="tiny", path="/bases/tiny", weights_sha256="a" * 64, context_length=128),
@@ -131,3 +133,65 @@ def test_a_line_outside_the_contract_is_our_fault():
     _, error = read(lambda _: httpx.Response(200, text='{"kind": "song"}\n'))
     assert error is not None
     assert error.status == 500
+
+
+PREVIEW = PreviewSpec(
+    base=SPEC.base,
+    rows=(
+        ChatRow(
+            line=1,
+            messages=(ChatMessage(role="user", content="hi"), ChatMessage(role="assistant", content="yes")),
+        ),
+    ),
+    max_length=64,
+)
+
+
+def preview(handler, **fields):
+    async def ask():
+        generator = HttpGenerator(settings(**fields), transport=httpx.MockTransport(handler))
+        try:
+            return await generator.preview(PREVIEW)
+        finally:
+            await generator.aclose()
+
+    return asyncio.run(ask())
+
+
+def test_a_preview_is_asked_for_with_the_token_and_comes_back_whole():
+    answer = learned(1, max_length=64)
+
+    def handler(request):
+        assert request.headers["authorization"] == "Bearer secret"
+        assert (request.url.path, PreviewSpec.model_validate_json(request.content)) == ("/preview", PREVIEW)
+        return httpx.Response(200, content=answer.model_dump_json())
+
+    assert preview(handler) == answer
+
+
+@pytest.mark.parametrize(
+    ("response", "expected", "code"),
+    [
+        (httpx.Response(400, content=failing("usage").model_dump_json()), InvalidInput, "some_code"),
+        (httpx.Response(503, content=failing("transient").model_dump_json()), Unavailable, "some_code"),
+        (httpx.Response(401, content=b"{}"), Unavailable, "serving_engine_token"),
+        (httpx.Response(404, content=b"Not Found"), AppError, "serving_engine_protocol"),
+        (httpx.Response(200, content=b"{}"), AppError, "serving_engine_protocol"),
+        (httpx.ConnectError("refused"), Unavailable, "serving_engine_unreachable"),
+        (httpx.ReadError("gone"), Unavailable, "answer_cut"),
+    ],
+)
+def test_a_preview_that_does_not_come_is_an_error_with_an_addressee(response, expected, code):
+    def handler(_request):
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    with pytest.raises(expected) as failure:
+        preview(handler)
+    assert failure.value.code == code
+
+
+def test_without_a_serving_engine_there_is_no_preview():
+    with pytest.raises(Unavailable, match="TUNESMITH_SERVER_URL"):
+        preview(lambda _request: httpx.Response(200), server_url=None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 import torch
 
 from app.contracts.generation import Done, ErrorLine, PromptScored, TokenDelta, generation_line_adapter
+from app.contracts.previews import Preview, PreviewSpec
 from app.contracts.specs import AdapterRef, GenerateSpec, LoraSpec, SamplingSpec
 from tests.support.tiny_models import build_tiny_base
+from tests.workers.engine.conftest import chat_row
 from workers.engine.base_model import load_base
 from workers.engine.inference.generate import StepDelta, generate
 from workers.engine.inference.requests import encode_request
@@ -78,6 +81,10 @@ class House:
         prompt = encode_request(self.resident, spec, key=0)
         events = generate(self.resident, weights, [prompt])
         return "".join(e.line.text for e in events if isinstance(e, StepDelta))
+
+    def preview(self, spec, token=TOKEN):
+        body = spec if isinstance(spec, str) else spec.model_dump_json()
+        return httpx.post(f"{self.url}/preview", content=body, headers=bearer(token), timeout=DEADLINE_SECONDS)
 
 
 def bearer(token):
@@ -223,6 +230,34 @@ def test_a_short_request_does_not_wait_for_a_long_one(house):
         assert isinstance(lines_of(house.post(house.spec("Hello")))[-1], Done)
         assert isinstance(lines_of(house.post(house.spec("Hello", house.adapters[0][1])))[-1], Done)
         assert house.health()["running"] == 1
+
+
+def test_a_preview_does_not_wait_for_an_answer_being_generated_and_loads_no_model(house):
+    # A base with the same tokenizer and no weights at all: nothing but its small files can be read.
+    folder = house.folder / "weightless"
+    shutil.copytree(house.base.path, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    base = house.base.model_copy(update={"path": str(folder), "weights_sha256": "0" * 64})
+    row = chat_row(3, "My parcel is late.", "delivery")
+    endless = house.spec(max_new_tokens=8000, logit_bias={2: -100})
+    with house.stream(endless) as response:
+        lines = response.iter_lines()  # held: when it goes, httpx closes the stream
+        assert next(lines)
+        answer = house.preview(PreviewSpec(base=base, rows=(row,), max_length=64))
+        assert house.health()["running"] == 1
+    assert answer.status_code == 200, answer.text
+    (shown,) = Preview.model_validate_json(answer.content).rows
+    learned = [segment.text for segment in shown.parts[0].segments if segment.is_trained]
+    assert (shown.line, "".join(learned)) == (3, "delivery<|im_end|>")
+
+
+def test_a_bad_preview_is_refused_with_its_reason(house):
+    spec = PreviewSpec(base=house.base, rows=(chat_row(1, "a", "b"),), max_length=64)
+    assert house.preview(spec, token="wrong").status_code == 401
+    response = house.preview('{"kind": "preview"}')
+    assert (response.status_code, error_of(response).code) == (400, "invalid_request")
+    elsewhere = spec.base.model_copy(update={"path": "/nowhere", "weights_sha256": "1" * 64})
+    response = house.preview(spec.model_copy(update={"base": elsewhere}))
+    assert (response.status_code, error_of(response).code) == (400, "invalid_base")
 
 
 def test_on_sigterm_open_answers_end_with_an_error_line_and_the_process_with_0(house, tmp_path):
