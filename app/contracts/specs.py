@@ -135,6 +135,7 @@ class EvalSpec(Contract):
     adapter: AdapterRef
     recipe: Recipe = "chat"
     is_multi_label: bool = False
+    dpo: DpoSpec | None = Field(default=None, description="of the preference recipe: as in training")
     rows: str = Field(description="path of the canonical held-out rows")
     labels: tuple[str, ...] | None = Field(
         default=None,

@@ -65,10 +65,13 @@ def open_seat(
     )
     found = checkpoint.load_latest(Path(spec.resume_from)) if spec.resume_from is not None else None
     if found is not None:
-        seat.restore(found)
+        seat.refuse_other_training(found)
     others = [*valid, *(selecting if selecting is not valid else ())]
     is_fresh = found is None and spec.initial_adapter is None
+    # Before the checkpoint's weights come: the starting ones are the reference of a preference run.
     notes = recipe.begin(adapter, encoded.rows, others, is_fresh=is_fresh, poll=opening.poll)
+    if found is not None:
+        seat.restore(found)
     report(_account(seat, encoded, notes))
     return seat
 
