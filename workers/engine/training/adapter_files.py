@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 
 from app.contracts.errors import usage
 from app.contracts.specs import AdapterTask, LoraSpec
-from workers.engine.training.lora import AdaptedLinears, AdapterWeights
+from workers.engine.training.lora import AdaptedLinears, AdapterWeights, LowRankWeights
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -32,21 +32,28 @@ def encode_adapter(adapter: AdapterWeights, base_id: str, family: str = "decoder
 
     The names are those of the base's class: `AutoModelForCausalLM`, `AutoModel` for an encoder.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    for name in adapter.shapes:
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = adapter.A[name].cpu().contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = adapter.B[name].cpu().contiguous()
-    tensors |= {name: leaf.detach().cpu().contiguous() for name, leaf in adapter.vectors.items()}
+    tensors = {f"{_PREFIX}{name}": tensor for name, tensor in adapter.tensors().items()} | adapter.vectors
     if adapter.probe is not None:
-        tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS] = (part.cpu().contiguous() for part in adapter.probe)
-    config = {
+        tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS] = adapter.probe
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    files = {WEIGHTS_FILE: save(plain, metadata={"format": "pt"})}
+    if isinstance(adapter, LowRankWeights):
+        files[CONFIG_FILE] = _json_bytes(_config(adapter, base_id, family))
+    if adapter.task is not None:
+        files[TASK_FILE] = (adapter.task.model_dump_json(indent=2) + "\n").encode()
+    return files
+
+
+def _config(adapter: LowRankWeights, base_id: str, family: str) -> dict[str, Any]:
+    """What PEFT reads beside the weights."""
+    return {
         "peft_type": "LORA",
         "task_type": _TASK_TYPES[family],
         "base_model_name_or_path": base_id,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": adapter.dropout,
-        "target_modules": sorted({name.rsplit(".", 1)[-1] for name in adapter.shapes}),
+        "target_modules": list(adapter.trained_layers),
         # Ours leave it out: nothing reads what it makes.
         "exclude_modules": ["pooler.dense"] if family == "encoder" else None,
         "bias": "none",
@@ -58,13 +65,10 @@ def encode_adapter(adapter: AdapterWeights, base_id: str, family: str = "decoder
         "use_dora": False,
         "use_rslora": False,
     }
-    files = {
-        WEIGHTS_FILE: save(tensors, metadata={"format": "pt"}),
-        CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
-    }
-    if adapter.task is not None:
-        files[TASK_FILE] = (adapter.task.model_dump_json(indent=2) + "\n").encode()
-    return files
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def weights_sha256(folder: Path) -> str:
@@ -92,7 +96,7 @@ def read_probe(folder: Path) -> tuple[torch.Tensor, torch.Tensor] | None:
     return tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS]
 
 
-def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0) -> AdapterWeights:
+def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0) -> LowRankWeights:
     """Read an adapter onto this base. Usage failure when it is damaged or made for another base."""
     config = _read_config(folder)
     try:
@@ -114,20 +118,17 @@ def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0)
     if len(probe) == 2:
         weight, bias = (part.to(adapter.flat.device) for part in probe)
         adapter.probe = (weight, bias)
-    wanted = {f"{_PREFIX}{name}.lora_{side}.weight" for name in adapter.shapes for side in "AB"}
-    if wanted != tensors.keys():
-        missing, extra = sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted)
+    own = {f"{_PREFIX}{name}": tensor for name, tensor in adapter.tensors().items()}
+    if own.keys() != tensors.keys():
+        missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
         raise usage(
             "invalid_adapter",
             f"The adapter does not fit this base: {len(missing)} weights missing {missing[:2]}, "
             f"{len(extra)} unknown {extra[:2]}. Train it on this base, or name its own base.",
         )
     with torch.no_grad():
-        for name in adapter.shapes:
-            _copy(adapter.A[name], tensors[f"{_PREFIX}{name}.lora_A.weight"], f"{name}.lora_A")
-            _copy(adapter.B[name], tensors[f"{_PREFIX}{name}.lora_B.weight"], f"{name}.lora_B")
-        for name, leaf in adapter.vectors.items():
-            _copy(leaf, vectors[name], name)
+        for name, target in (own | adapter.vectors).items():
+            _copy(target, (tensors | vectors)[name], name)
     adapter.refresh()
     return adapter
 

@@ -5,9 +5,8 @@ which adapter works on which tokens. y = W x + (alpha / r) B A x (Hu et al. 2021
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,117 +15,17 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from app.contracts.errors import usage
-from app.contracts.specs import AdapterTask, LoraSpec
+from app.contracts.specs import LoraSpec
+from workers.engine.training.adapter_weights import AdapterWeights, LinearShape, LowRankWeights
 
-
-@dataclass(frozen=True)
-class LinearShape:
-    """Size of one wrapped linear layer."""
-
-    in_features: int
-    out_features: int
-
-
-class AdapterWeights:
-    """A and B of every adapted layer in one flat fp32 buffer, with its gradient and compute copies.
-
-    `A[name]` is [r, in] and `B[name]` [out, r], fp32 views of `flat`; `grad_a`/`grad_b` are views of
-    `flat.grad`. The forward pass reads the copies in the base's dtype, made by `refresh`. `vectors` are further
-    trained tensors, fp32 leaves that share the buffer's memory and gradient: the head of a classifier.
-    """
-
-    def __init__(
-        self,
-        shapes: dict[str, LinearShape],
-        *,
-        rank: int,
-        alpha: float,
-        dropout: float,
-        device: torch.device,
-        compute_dtype: torch.dtype,
-        vectors: Mapping[str, tuple[int, ...]] | None = None,
-    ) -> None:
-        self.shapes = shapes
-        self.rank = rank
-        self.alpha = alpha
-        self.dropout = dropout
-        self.scaling = alpha / rank
-        wanted = dict(vectors or {})
-        count = sum(rank * (shape.in_features + shape.out_features) for shape in shapes.values())
-        total = count + sum(math.prod(size) for size in wanted.values())
-        self.flat = nn.Parameter(torch.zeros(total, dtype=torch.float32, device=device))
-        self.flat.grad = torch.zeros_like(self.flat)
-        self._compute = torch.zeros(count, dtype=compute_dtype, device=device)
-        self.A, self.B = self._views(self.flat.detach())
-        self.grad_a, self.grad_b = self._views(self.flat.grad)
-        self.compute_a, self.compute_b = self._views(self._compute)
-        # Leaves that make autograd visit our node; their gradients go straight to `flat.grad`.
-        for view in (*self.compute_a.values(), *self.compute_b.values()):
-            view.requires_grad_(True)
-        self.task: AdapterTask | None = None
-        self.probe: tuple[Tensor, Tensor] | None = None  # weight and bias a classifier's head began from
-        self.vectors: dict[str, Tensor] = {}
-        for name, size in wanted.items():
-            end = count + math.prod(size)
-            leaf = self.flat.detach()[count:end].view(size).requires_grad_(True)
-            leaf.grad = self.flat.grad[count:end].view(size)
-            self.vectors[name] = leaf
-            count = end
-
-    def _views(self, flat: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        a: dict[str, Tensor] = {}
-        b: dict[str, Tensor] = {}
-        offset = 0
-        for name, shape in self.shapes.items():
-            size = self.rank * shape.in_features
-            a[name] = flat[offset : offset + size].view(self.rank, shape.in_features)
-            offset += size
-            size = self.rank * shape.out_features
-            b[name] = flat[offset : offset + size].view(shape.out_features, self.rank)
-            offset += size
-        return a, b
-
-    @property
-    def parameter_count(self) -> int:
-        return self.flat.numel()
-
-    @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        """Kaiming-uniform A (as PEFT: bound 1/sqrt(in)), zero B. `generator` lives on the CPU."""
-        for name, shape in self.shapes.items():
-            bound = 1 / math.sqrt(shape.in_features)
-            draw = torch.rand(self.rank, shape.in_features, generator=generator)
-            self.A[name].copy_((draw * 2 - 1) * bound)
-            self.B[name].zero_()
-        self.refresh()
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Cast the fp32 masters to the compute copies: once after each change of the weights."""
-        self._compute.copy_(self.flat[: self._compute.numel()])
-
-    def forget_gradients(self) -> None:
-        """Give back the memory that only training needs."""
-        self.flat.grad = None
-        self.grad_a.clear()
-        self.grad_b.clear()
-        for leaf in self.vectors.values():
-            leaf.grad = None
-
-    @property
-    def gradient(self) -> Tensor:
-        """Sum of the gradients since `zero_grad`, fp32, laid out as `flat`."""
-        return cast("Tensor", self.flat.grad)
-
-    def zero_grad(self) -> None:
-        self.gradient.zero_()
+__all__ = ["AdaptedLinears", "AdapterWeights", "LowRankWeights", "SeatLinear", "activate", "wrap_linears"]
 
 
 @dataclass(frozen=True)
 class Segment:
     """Tokens [start, end) of the flattened batch belong to `adapter`; None = base alone."""
 
-    adapter: AdapterWeights | None
+    adapter: LowRankWeights | None
     start: int
     end: int
 
@@ -135,7 +34,7 @@ class Segment:
 class ActiveAdapters:
     """Shared by all layers of a resident base: who is active now."""
 
-    whole: AdapterWeights | None = None
+    whole: LowRankWeights | None = None
     segments: tuple[Segment, ...] | None = None
     dropout_key: tuple[int, ...] | None = field(default=None)
 
@@ -155,7 +54,7 @@ class _LoraLinear(torch.autograd.Function):
         bias: Tensor | None,
         a: Tensor,
         b: Tensor,
-        adapter: AdapterWeights,
+        adapter: LowRankWeights,
         name: str,
         keep: Tensor | None,
     ) -> Tensor:
@@ -171,7 +70,7 @@ class _LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         (grad_y,) = grad_outputs
         x, down, weight, a, b, keep = ctx.saved_tensors
-        adapter: AdapterWeights = ctx.adapter
+        adapter: LowRankWeights = ctx.adapter
         scaling = adapter.scaling
         grad_down = grad_y @ b
         dropped = x if keep is None else x * keep
@@ -215,7 +114,7 @@ class SeatLinear(nn.Module):
         y = self._one(x.reshape(-1, self.in_features), active.whole, 0)
         return y.view(*x.shape[:-1], self.out_features)
 
-    def _one(self, x: Tensor, adapter: AdapterWeights | None, start: int) -> Tensor:
+    def _one(self, x: Tensor, adapter: LowRankWeights | None, start: int) -> Tensor:
         """Apply with one adapter to x [T, in], giving [T, out]."""
         weight, bias = self.base.weight, self.base.bias
         if adapter is None or self.name not in adapter.shapes:
@@ -262,10 +161,10 @@ class AdaptedLinears:
             )
         return {name: shape for name, shape in shapes.items() if name.rsplit(".", 1)[-1] in targets}
 
-    def new_adapter(self, spec: LoraSpec, vectors: Mapping[str, tuple[int, ...]] | None = None) -> AdapterWeights:
+    def new_adapter(self, spec: LoraSpec, vectors: Mapping[str, tuple[int, ...]] | None = None) -> LowRankWeights:
         """An adapter of zeros for this base; call `initialise` or load weights into it."""
         weight = next(iter(self.layers.values())).weight
-        return AdapterWeights(
+        return LowRankWeights(
             self.shapes(spec.targets),
             rank=spec.rank,
             alpha=spec.alpha,
@@ -303,11 +202,18 @@ def activate(
     active = linears.active
     before = (active.whole, active.segments, active.dropout_key)
     if adapters is None or isinstance(adapters, AdapterWeights):
-        active.whole, active.segments = adapters, None
+        active.whole, active.segments = adapters if isinstance(adapters, LowRankWeights) else None, None
     else:
-        active.whole, active.segments = None, tuple(Segment(*item) for item in adapters)
+        active.whole, active.segments = None, tuple(_segment(*item) for item in adapters)
     active.dropout_key = dropout_key
     try:
-        yield
+        with adapters.in_place() if isinstance(adapters, AdapterWeights) else nullcontext():
+            yield
     finally:
         active.whole, active.segments, active.dropout_key = before
+
+
+def _segment(adapter: AdapterWeights | None, start: int, end: int) -> Segment:
+    if adapter is not None and not isinstance(adapter, LowRankWeights):
+        raise TypeError("weights that take the place of the base's cannot share a batch with other models")
+    return Segment(adapter, start, end)

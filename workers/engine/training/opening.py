@@ -157,6 +157,6 @@ def _account(seat: Seat, encoded: EncodedRows, notes: list[str]) -> Encoded:
         longest=encoded.longest,
         total_steps=seat.total_steps,
         trainable_parameters=seat.adapter.parameter_count,
-        targets=tuple(sorted({name.rsplit(".", 1)[-1] for name in seat.adapter.shapes})),
+        targets=seat.adapter.trained_layers,
         notes=tuple(said),
     )
