@@ -62,8 +62,8 @@ def _config(adapter: LowRankWeights, base_id: str, family: str) -> dict[str, Any
         "init_lora_weights": True,
         "layers_to_transform": None,
         "modules_to_save": None,
-        "use_dora": False,
-        "use_rslora": False,
+        "use_dora": adapter.variant == "dora",
+        "use_rslora": adapter.variant == "rslora",
     }
 
 
@@ -107,6 +107,7 @@ def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0)
     probe = [tensors.pop(name) for name in (_PROBE_WEIGHT, _PROBE_BIAS) if name in tensors]
     adapter = linears.new_adapter(
         LoraSpec(
+            variant="dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora",
             rank=config["r"],
             alpha=config["lora_alpha"],
             dropout=dropout,
@@ -145,18 +146,20 @@ def _copy(target: torch.Tensor, source: torch.Tensor, name: str) -> None:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """`adapter_config.json`, checked: plain LoRA without anything our layers cannot do."""
+    """`adapter_config.json`, checked: LoRA, rsLoRA or DoRA without anything our layers cannot do."""
     try:
         config = json.loads((folder / CONFIG_FILE).read_bytes())
     except (OSError, ValueError) as error:
         raise usage("invalid_adapter", f"{CONFIG_FILE} cannot be read: {error}.") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise usage("invalid_adapter", f"{CONFIG_FILE} does not describe a LoRA adapter (peft_type 'LORA').")
-    for key in ("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out"):
+    for key in ("modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out"):
         if config.get(key):
-            raise usage("unsupported_adapter", f"{CONFIG_FILE} sets {key}, which is not supported: plain LoRA only.")
+            raise usage("unsupported_adapter", f"{CONFIG_FILE} sets {key}, which is not supported.")
+    if config.get("use_dora") and config.get("use_rslora"):
+        raise usage("unsupported_adapter", f"{CONFIG_FILE} sets use_dora and use_rslora; one of them is supported.")
     if config.get("bias", "none") != "none":
-        raise usage("unsupported_adapter", f"{CONFIG_FILE} trains biases; plain LoRA with bias 'none' only.")
+        raise usage("unsupported_adapter", f"{CONFIG_FILE} trains biases; only bias 'none' is supported.")
     targets = config.get("target_modules")
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if isinstance(targets, str) or not targets or not isinstance(rank, int) or not isinstance(alpha, int | float):

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from app.contracts.specs import AdapterTask
+from app.contracts.specs import AdapterTask, LoraSpec
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class AdapterWeights(ABC):
 
 
 class LowRankWeights(AdapterWeights):
-    """A and B of every adapted layer.
+    """A and B of every adapted layer, and with DoRA the magnitude of its rows.
 
     `A[name]` is [r, in] and `B[name]` [out, r], fp32 views of `flat`; `grad_a`/`grad_b` are views of
     `flat.grad`. The forward pass reads the copies in the base's dtype, made by `refresh`.
@@ -99,21 +99,23 @@ class LowRankWeights(AdapterWeights):
     def __init__(
         self,
         shapes: dict[str, LinearShape],
+        spec: LoraSpec,
         *,
-        rank: int,
-        alpha: float,
-        dropout: float,
         device: torch.device,
         compute_dtype: torch.dtype,
         vectors: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.shapes = shapes
-        self.rank = rank
-        self.alpha = alpha
-        self.dropout = dropout
-        self.scaling = alpha / rank
+        self.variant = spec.variant
+        self.rank = rank = spec.rank
+        self.alpha = spec.alpha
+        self.dropout = spec.dropout
+        self.scaling = spec.alpha / (math.sqrt(rank) if spec.variant == "rslora" else rank)
         count = sum(rank * (shape.in_features + shape.out_features) for shape in shapes.values())
-        super().__init__(count, vectors or {}, device=device)
+        rows = {name: (shape.out_features,) for name, shape in shapes.items()} if spec.variant == "dora" else {}
+        super().__init__(count + sum(size for (size,) in rows.values()), vectors or {}, device=device)
+        self.magnitudes = self._leaves(count, rows)  # [out] fp32 each; empty without DoRA
+        self.row_lengths: dict[str, Tensor] = {}  # of W + s B A, until the next `refresh`
         self._compute = torch.zeros(count, dtype=compute_dtype, device=device)
         self.A, self.B = self._views(self.flat.detach())
         self.grad_a, self.grad_b = self._views(self.gradient)
@@ -156,15 +158,18 @@ class LowRankWeights(AdapterWeights):
     @torch.no_grad()
     def refresh(self) -> None:
         self._compute.copy_(self.flat[: self._compute.numel()])
+        self.row_lengths.clear()
 
     def tensors(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for name in self.shapes:
             found[f"{name}.lora_A.weight"] = self.A[name]
             found[f"{name}.lora_B.weight"] = self.B[name]
-        return found
+        return found | {f"{name}.lora_magnitude_vector": length for name, length in self.magnitudes.items()}
 
     def forget_gradients(self) -> None:
         super().forget_gradients()
         self.grad_a.clear()
         self.grad_b.clear()
+        for leaf in self.magnitudes.values():
+            leaf.grad = None

@@ -1,13 +1,15 @@
 """Low-rank adapters over frozen linear layers: many adapters on one resident base.
 
 `wrap_linears` replaces every linear layer but the head once; from then on `activate` says
-which adapter works on which tokens. y = W x + (alpha / r) B A x (Hu et al. 2021, arXiv 2106.09685).
+which adapter works on which tokens. y = W x + s B A x, s = alpha / r (Hu et al. 2021, arXiv 2106.09685) or, for rsLoRA,
+alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732); for DoRA see `dora`.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -17,6 +19,7 @@ from torch.nn.functional import linear
 from app.contracts.errors import usage
 from app.contracts.specs import LoraSpec
 from workers.engine.training.adapter_weights import AdapterWeights, LinearShape, LowRankWeights
+from workers.engine.training.dora import gains, squared_row_lengths
 
 __all__ = ["AdaptedLinears", "AdapterWeights", "LowRankWeights", "SeatLinear", "activate", "wrap_linears"]
 
@@ -120,12 +123,30 @@ class SeatLinear(nn.Module):
         if adapter is None or self.name not in adapter.shapes:
             return linear(x, weight, bias)
         a, b = adapter.compute_a[self.name], adapter.compute_b[self.name]
+        has_gains = bool(adapter.magnitudes)
         if not torch.is_grad_enabled():
-            y = linear(x, weight, bias)
-            return y.addmm_(linear(x, a), b.t(), alpha=adapter.scaling)
+            y = linear(x, weight, None if has_gains else bias)
+            y.addmm_(linear(x, a), b.t(), alpha=adapter.scaling)
+            return self._with_gains(y, adapter, bias) if has_gains else y
         keep = self._keep_mask(x, adapter.dropout, start)
+        if has_gains:
+            dropped = x if keep is None else x * keep
+            y = _LoraLinear.apply(dropped, weight, None, a, b, adapter, self.name, None)  # type: ignore[no-untyped-call]
+            rest = bias if keep is None else linear(x - dropped, weight, bias)  # as PEFT: W x is of the whole x
+            return self._with_gains(y, adapter, rest)
         y = _LoraLinear.apply(x, weight, bias, a, b, adapter, self.name, keep)  # type: ignore[no-untyped-call]
         return cast("Tensor", y)
+
+    def _with_gains(self, y: Tensor, adapter: LowRankWeights, rest: Tensor | None) -> Tensor:
+        """DoRA's g * y + rest of y [T, out]."""
+        gain = gains(adapter, self.name, self.base.weight, self.squared_row_lengths).to(y.dtype)
+        return y * gain if rest is None else torch.addcmul(rest, y, gain)
+
+    @cached_property
+    def squared_row_lengths(self) -> Tensor:
+        """Of the frozen weight, [out] fp32."""
+        with torch.inference_mode(False):
+            return squared_row_lengths(self.base.weight)
 
     def _keep_mask(self, x: Tensor, dropout: float, start: int) -> Tensor | None:
         """Dropout mask scaled by 1/(1-p), a pure function of (dropout key, layer, start): resume is exact."""
@@ -164,15 +185,13 @@ class AdaptedLinears:
     def new_adapter(self, spec: LoraSpec, vectors: Mapping[str, tuple[int, ...]] | None = None) -> LowRankWeights:
         """An adapter of zeros for this base; call `initialise` or load weights into it."""
         weight = next(iter(self.layers.values())).weight
-        return LowRankWeights(
-            self.shapes(spec.targets),
-            rank=spec.rank,
-            alpha=spec.alpha,
-            dropout=spec.dropout,
-            device=weight.device,
-            compute_dtype=weight.dtype,
-            vectors=vectors,
+        adapter = LowRankWeights(
+            self.shapes(spec.targets), spec, device=weight.device, compute_dtype=weight.dtype, vectors=vectors
         )
+        with torch.no_grad():
+            for name, magnitude in adapter.magnitudes.items():
+                magnitude.copy_(self.layers[name].squared_row_lengths.sqrt())
+        return adapter
 
 
 def wrap_linears(model: nn.Module, head: nn.Module | None) -> AdaptedLinears:

@@ -146,6 +146,8 @@ def _task(spec: TrainSpec) -> AdapterTask:
 
 def _account(seat: Seat, encoded: EncodedRows, notes: list[str]) -> Encoded:
     said: list[Any] = [("info", note) for note in notes]
+    if seat.spec.lora.variant == "dora":
+        said.append(("warn", "vLLM serves no DoRA adapters; Tunesmith's own server, PEFT and a merged model do."))
     return Encoded(
         run_id=seat.spec.run_id,
         rows_in=encoded.rows_in,
