@@ -31,6 +31,7 @@ class AdapterTask(Contract):
 
     version: Literal[1] = 1
     recipe: Recipe
+    tuning: Literal["adapter", "full"] = Field(default="adapter", description="full: the file holds the whole model")
     labels: tuple[str, ...] | None = None
     is_multi_label: bool = False
 

@@ -48,7 +48,7 @@ def _pack(folder: Path, archive: Path, *, files: dict[str, dict[str, Any]], base
     """Members in the order of their names, without times and owners: same adapter, same bytes."""
     manifest = {
         "version": 1,
-        "format": "peft",
+        "format": "peft" if "adapter_config.json" in files else "full",
         "base": {"id": base.id, "weights_sha256": base.weights_sha256},
         "files": files,
     }

@@ -1,7 +1,8 @@
 """Adapters on disk, in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
 The head of a classifier and the probe it began from lie in the same file under `head.` and `probe.`, so that one
-hash names the whole model; `tunesmith.json` says what it was trained for. PEFT passes over both.
+hash names the whole model; `tunesmith.json` says what it was trained for. PEFT passes over both. Where every weight
+of the base was trained the file holds them all, by their names in transformers, and there is no `adapter_config.json`.
 """
 
 import hashlib
@@ -16,23 +17,23 @@ from safetensors.torch import load_file, save
 
 from app.contracts.errors import usage
 from app.contracts.specs import AdapterTask, LoraSpec
+from workers.engine.training.full import FullWeights
 from workers.engine.training.lora import AdaptedLinears, AdapterWeights, LowRankWeights
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 TASK_FILE = "tunesmith.json"
-_PREFIX = "base_model.model."
 _VECTOR_PREFIX = "head."
 _PROBE_WEIGHT, _PROBE_BIAS = "probe.weight", "probe.bias"
 _TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder_decoder": "SEQ_2_SEQ_LM"}
 
 
 def encode_adapter(adapter: AdapterWeights, base_id: str, family: str = "decoder") -> dict[str, bytes]:
-    """File name → bytes of the adapter as `peft.PeftModel.from_pretrained` and vLLM load it.
+    """File name → bytes; of a low-rank adapter as `peft.PeftModel.from_pretrained` and vLLM load it.
 
     The names are those of the base's class: `AutoModelForCausalLM`, `AutoModel` for an encoder.
     """
-    tensors = {f"{_PREFIX}{name}": tensor for name, tensor in adapter.tensors().items()} | adapter.vectors
+    tensors = adapter.tensors() | adapter.vectors
     if adapter.probe is not None:
         tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS] = adapter.probe
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -96,42 +97,46 @@ def read_probe(folder: Path) -> tuple[torch.Tensor, torch.Tensor] | None:
     return tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS]
 
 
-def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0) -> LowRankWeights:
-    """Read an adapter onto this base. Usage failure when it is damaged or made for another base."""
-    config = _read_config(folder)
+def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0, trains: bool = True) -> AdapterWeights:
+    """Read what was trained onto this base; usage failure when it is damaged or made for another base.
+
+    `trains` False leaves out what only further training needs.
+    """
+    task = read_task(folder)
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise usage("invalid_adapter", f"{WEIGHTS_FILE} cannot be read: {error}.") from error
-    vectors = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(_VECTOR_PREFIX)}
+    shapes = {name: tuple(tensors[name].shape) for name in sorted(tensors) if name.startswith(_VECTOR_PREFIX)}
     probe = [tensors.pop(name) for name in (_PROBE_WEIGHT, _PROBE_BIAS) if name in tensors]
-    adapter = linears.new_adapter(
-        LoraSpec(
-            variant="dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora",
-            rank=config["r"],
-            alpha=config["lora_alpha"],
-            dropout=dropout,
-            targets=tuple(config["target_modules"]),
-        ),
-        {name: tuple(tensor.shape) for name, tensor in vectors.items()},
-    )
-    adapter.task = read_task(folder)
+    adapter: AdapterWeights
+    if task.tuning == "full":
+        adapter = FullWeights(linears, shapes, trains=trains)
+    else:
+        adapter = linears.new_adapter(_read_spec(folder, dropout), shapes)
+    adapter.task = task
     if len(probe) == 2:
         weight, bias = (part.to(adapter.flat.device) for part in probe)
         adapter.probe = (weight, bias)
-    own = {f"{_PREFIX}{name}": tensor for name, tensor in adapter.tensors().items()}
-    if own.keys() != tensors.keys():
-        missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    _fill(adapter, tensors)
+    if not trains:
+        adapter.forget_gradients()
+    return adapter
+
+
+@torch.no_grad()
+def _fill(adapter: AdapterWeights, tensors: dict[str, torch.Tensor]) -> None:
+    targets = adapter.masters() | adapter.vectors
+    if targets.keys() != tensors.keys():
+        missing, extra = sorted(targets.keys() - tensors.keys()), sorted(tensors.keys() - targets.keys())
         raise usage(
             "invalid_adapter",
             f"The adapter does not fit this base: {len(missing)} weights missing {missing[:2]}, "
             f"{len(extra)} unknown {extra[:2]}. Train it on this base, or name its own base.",
         )
-    with torch.no_grad():
-        for name, target in (own | adapter.vectors).items():
-            _copy(target, (tensors | vectors)[name], name)
+    for name, target in targets.items():
+        _copy(target, tensors[name], name)
     adapter.refresh()
-    return adapter
 
 
 def _copy(target: torch.Tensor, source: torch.Tensor, name: str) -> None:
@@ -143,6 +148,17 @@ def _copy(target: torch.Tensor, source: torch.Tensor, name: str) -> None:
     if not torch.isfinite(source).all():
         raise usage("invalid_adapter", f"{name} holds values that are not finite.")
     target.copy_(source)
+
+
+def _read_spec(folder: Path, dropout: float) -> LoraSpec:
+    config = _read_config(folder)
+    return LoraSpec(
+        variant="dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora",
+        rank=config["r"],
+        alpha=config["lora_alpha"],
+        dropout=dropout,
+        targets=tuple(config["target_modules"]),
+    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

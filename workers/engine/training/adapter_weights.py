@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from app.contracts.specs import AdapterTask, LoraSpec
 
+_PEFT_PREFIX = "base_model.model."
+
 
 @dataclass(frozen=True)
 class LinearShape:
@@ -67,8 +69,12 @@ class AdapterWeights(ABC):
         """Cast the fp32 masters to the compute copies: once after each change of the weights."""
 
     @abstractmethod
+    def masters(self) -> dict[str, Tensor]:
+        """Name in the saved file → where a weight is written to, before `refresh`; the vectors apart."""
+
     def tensors(self) -> dict[str, Tensor]:
-        """Name in the saved file → tensor, of the method's own weights; not the vectors."""
+        """Name in the saved file → what is saved; the vectors apart."""
+        return self.masters()
 
     def in_place(self) -> AbstractContextManager[None]:
         """Within: the base's own weights are these, where the method replaces them."""
@@ -160,12 +166,14 @@ class LowRankWeights(AdapterWeights):
         self._compute.copy_(self.flat[: self._compute.numel()])
         self.row_lengths.clear()
 
-    def tensors(self) -> dict[str, Tensor]:
+    def masters(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for name in self.shapes:
-            found[f"{name}.lora_A.weight"] = self.A[name]
-            found[f"{name}.lora_B.weight"] = self.B[name]
-        return found | {f"{name}.lora_magnitude_vector": length for name, length in self.magnitudes.items()}
+            found[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = self.A[name]
+            found[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = self.B[name]
+        for name, magnitude in self.magnitudes.items():
+            found[f"{_PEFT_PREFIX}{name}.lora_magnitude_vector"] = magnitude
+        return found
 
     def forget_gradients(self) -> None:
         super().forget_gradients()

@@ -161,10 +161,11 @@ class SeatLinear(nn.Module):
 
 @dataclass
 class AdaptedLinears:
-    """The wrapped layers of a resident base and the switch they share."""
+    """The wrapped layers of a resident base, the switch they share, and the model they are part of."""
 
     layers: dict[str, SeatLinear]
     active: ActiveAdapters
+    model: nn.Module = field(repr=False)
 
     def shapes(self, targets: str | Sequence[str] = "all-linear") -> dict[str, LinearShape]:
         """Sizes of the layers an adapter with these targets has; usage failure for an unknown target."""
@@ -203,7 +204,7 @@ def wrap_linears(model: nn.Module, head: nn.Module | None) -> AdaptedLinears:
         parent_name, _, attribute = name.rpartition(".")
         layers[name] = SeatLinear(layer, name, index, active)
         setattr(model.get_submodule(parent_name), attribute, layers[name])
-    return AdaptedLinears(layers, active)
+    return AdaptedLinears(layers, active, model)
 
 
 @contextmanager
