@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from app.contracts.rows import ChatMessage, PreferenceRow
-from app.contracts.specs import AdapterRef, DpoSpec, LoraSpec
+from app.contracts.specs import AdapterRef, DpoSpec, EvalSpec, LoraSpec
 from tests.workers.engine.conftest import train_spec
 from workers.engine.evaluation.preference import preferred_rows, score_preferences
+from workers.engine.evaluation.run import evaluate
 from workers.engine.inference.adapters import load_verified_adapter
 from workers.engine.recipes.open import open_recipe
 from workers.engine.recipes.preference import encode_pair
@@ -221,6 +222,32 @@ def test_the_reference_of_a_continued_run_is_the_adapter_it_continues(tiny, tmp_
     spec = preference_spec(tiny.ref, tmp_path / "dpo", initial_adapter=initial, lora={"rank": 4, "alpha": 8})
     metrics = of_kind(run(tiny, spec), "metric")
     assert metrics[0].train_loss == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_an_evaluation_puts_preferences_beside_the_base_and_reads_the_wanted_answers(tiny, unbroken, tmp_path):
+    finished = of_kind(unbroken, "finished")[0]
+    write_pairs(tmp_path / "held.jsonl", PAIRS[:6])
+    spec = EvalSpec(
+        run_id="eval-1",
+        base=tiny.ref,
+        adapter=AdapterRef(id="dpo", path=finished.adapter_path, sha256=finished.adapter_sha256),
+        recipe="preference",
+        dpo=DpoSpec(beta=BETA),
+        rows=str(tmp_path / "held.jsonl"),
+        max_length=256,
+        latency_rows=2,
+        latency_new_tokens=4,
+    )
+    reports = []
+    evaluate(tiny, spec, reports.append, lambda: None)
+    (found,) = of_kind(reports, "evaluation")
+    assert (found.base.preference.accuracy, found.base.preference.margin) == (0.5, 0.0)
+    assert found.tuned.preference.accuracy > 0.5
+    assert found.tuned.preference.n == found.rows == 6
+    assert found.tuned.supervised_tokens == found.base.supervised_tokens > 0
+    assert found.samples[0].expected == PAIRS[0].preferred.content
+    steps = [(p.done, p.total) for p in of_kind(reports, "progress") if p.phase == "evaluate"]
+    assert steps[-1][0] == steps[-1][1]
 
 
 def test_the_wanted_answers_are_scored_as_chat_rows(tiny):
