@@ -31,6 +31,7 @@ class AdapterTask(Contract):
 
     version: Literal[1] = 1
     recipe: Recipe
+    tuning: Literal["adapter", "full"] = Field(default="adapter", description="full: the file holds the whole model")
     labels: tuple[str, ...] | None = None
     is_multi_label: bool = False
 
@@ -135,6 +136,7 @@ class EvalSpec(Contract):
     adapter: AdapterRef
     recipe: Recipe = "chat"
     is_multi_label: bool = False
+    dpo: DpoSpec | None = Field(default=None, description="of the preference recipe: as in training")
     rows: str = Field(description="path of the canonical held-out rows")
     labels: tuple[str, ...] | None = Field(
         default=None,

@@ -1,7 +1,4 @@
-"""Adapters on their way to the store and back: one deterministic tar in PEFT's format with its hashes.
-
-The result of full fine-tuning goes the same way: its folder holds the whole model's weights in place of an adapter's.
-"""
+"""Adapters on their way to the store and back: one deterministic tar in PEFT's format with its hashes."""
 
 import io
 import json
@@ -14,7 +11,7 @@ from app.contracts.specs import BaseRef
 from app.jobs.worker_messages import ParentAdapter, PublishedAdapter
 from workers.supervisor.checkpoint_folder import add_file, sha256_of
 
-ADAPTER_FILE, MODEL_FILE = "adapter_model.safetensors", "model.safetensors"
+WEIGHTS_FILE = "adapter_model.safetensors"
 _MANIFEST = "manifest.json"
 
 
@@ -42,7 +39,7 @@ def publish_adapter(store: ArtifactStore, folder: Path, *, base: BaseRef, key: s
         archive_key=key,
         archive_sha256=stored.sha256,
         archive_bytes=stored.bytes,
-        adapter_sha256=str(files[_weights_file(folder).name]["sha256"]),
+        adapter_sha256=str(files[WEIGHTS_FILE]["sha256"]),
         files=files,
     )
 
@@ -51,7 +48,7 @@ def _pack(folder: Path, archive: Path, *, files: dict[str, dict[str, Any]], base
     """Members in the order of their names, without times and owners: same adapter, same bytes."""
     manifest = {
         "version": 1,
-        "format": "peft" if ADAPTER_FILE in files else "transformers",
+        "format": "peft" if "adapter_config.json" in files else "full",
         "base": {"id": base.id, "weights_sha256": base.weights_sha256},
         "files": files,
     }
@@ -77,12 +74,6 @@ def fetch_adapter(store: ArtifactStore, parent: ParentAdapter, folder: Path) -> 
         raise ValueError(f"the adapter {parent.model_id} cannot be unpacked: {error}") from error
     finally:
         archive.unlink()
-    if sha256_of(_weights_file(folder)) != parent.adapter_sha256:
+    if sha256_of(folder / WEIGHTS_FILE) != parent.adapter_sha256:
         raise ValueError(f"the weights of adapter {parent.model_id} do not have the hash recorded for them")
     return folder
-
-
-def _weights_file(folder: Path) -> Path:
-    """The adapter's weights, or the whole model's where every weight was trained."""
-    adapter = folder / ADAPTER_FILE
-    return adapter if adapter.is_file() else folder / MODEL_FILE

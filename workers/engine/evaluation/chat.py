@@ -49,7 +49,7 @@ class _Run:
     def evaluate(self, adapter: AdapterWeights) -> Evaluation:
         spec = self._spec
         timed = self._questions[: spec.latency_rows]
-        self._progress.total = 2 * (len(self._encoded.rows) + len(self._asked)) + len(timed) + 2
+        self._progress.total += 2 * (len(self._encoded.rows) + len(self._asked)) + len(timed) + 2
         base = self._score(None, "base")
         tuned = self._score(adapter, "tuned")
         latency = measure_latency(

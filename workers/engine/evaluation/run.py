@@ -11,6 +11,7 @@ from workers.engine.base_model import ResidentBase
 from workers.engine.evaluation.chat import evaluate_chat
 from workers.engine.evaluation.heads import evaluate_head
 from workers.engine.evaluation.heldout import Heldout
+from workers.engine.evaluation.preference import evaluate_preference
 from workers.engine.evaluation.progress import EvaluationProgress, StopRequestedError
 from workers.engine.inference.adapters import load_verified_adapter
 from workers.engine.recipes.open import open_recipe
@@ -35,7 +36,7 @@ def evaluate(
 
 def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgress) -> Evaluation:
     adapter = load_verified_adapter(resident, spec.adapter)
-    recipe = open_recipe(resident, spec.recipe, labels=spec.labels, is_multi_label=spec.is_multi_label)
+    recipe = open_recipe(resident, spec.recipe, labels=spec.labels, is_multi_label=spec.is_multi_label, dpo=spec.dpo)
     rows = read_rows(Path(spec.rows), spec.recipe)
     encoded = recipe.encode(rows, max_length=spec.max_length, on_progress=progress.on_encoded(len(rows)))
     if not encoded.rows:
@@ -49,5 +50,7 @@ def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgre
     match spec.recipe:
         case "chat":
             return evaluate_chat(heldout, adapter)
+        case "preference":
+            return evaluate_preference(heldout, adapter)
         case _:
             return evaluate_head(heldout, adapter)

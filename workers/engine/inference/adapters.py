@@ -32,10 +32,8 @@ def load_verified_adapter(resident: ResidentBase, ref: AdapterRef) -> AdapterWei
             f"{WEIGHTS_FILE} of adapter '{ref.id}' has SHA-256 {found}, but the registry knows {ref.sha256}; "
             "fetch the files again.",
         )
-    adapter = load_adapter(resident.linears, folder)
     # Nothing is trained here: the gradient buffer would double what an adapter holds in memory.
-    adapter.forget_gradients()
-    return adapter
+    return load_adapter(resident.linears, folder, trains=False)
 
 
 def require_active(resident: ResidentBase, adapter: AdapterWeights, *, adapter_id: str) -> None:

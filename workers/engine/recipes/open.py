@@ -5,6 +5,7 @@ from app.contracts.specs import DpoSpec
 from app.contracts.specs import Recipe as RecipeName
 from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.chat import ChatRecipe
+from workers.engine.recipes.preference import PreferenceRecipe
 from workers.engine.recipes.recipe import Recipe
 from workers.engine.recipes.text_classification import TextClassification
 from workers.engine.recipes.token_classification import TokenClassification
@@ -41,5 +42,7 @@ def open_recipe(
             return TextClassification(resident, labels or (), is_multi_label=is_multi_label)
         case "token_classification":
             return TokenClassification(resident, labels or ())
-        case "summarization" | "preference":
-            raise usage("unsupported_task", f"{name} {dpo} is not there yet")
+        case "preference":
+            return PreferenceRecipe(resident, dpo or DpoSpec())
+        case "summarization":
+            raise usage("unsupported_task", f"{name} is not there yet")

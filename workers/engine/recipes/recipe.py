@@ -103,10 +103,11 @@ class Recipe(Protocol):
     def begin(
         self, adapter: AdapterWeights, rows: Sequence[Any], others: Sequence[Any], *, is_fresh: bool, poll: Poll
     ) -> list[str]:
-        """Before the first step, or (`is_fresh` False) before going on from a checkpoint whose weights are in place.
+        """Before the first step, with the run's starting weights in place: those of a checkpoint come after it.
 
         Makes what training needs of the whole data (a head's first weights, a reference model's probabilities) and
-        returns sentences about it for the job's owner. `rows` train, `others` only validate.
+        returns sentences about it for the job's owner. `rows` train, `others` only validate; `is_fresh` is False
+        where the run continues an adapter or a checkpoint, and the head's weights come from there.
         """
         ...
 

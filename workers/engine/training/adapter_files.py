@@ -1,7 +1,8 @@
 """Adapters on disk, in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
 The head of a classifier and the probe it began from lie in the same file under `head.` and `probe.`, so that one
-hash names the whole model; `tunesmith.json` says what it was trained for. PEFT passes over both.
+hash names the whole model; `tunesmith.json` says what it was trained for. PEFT passes over both. Where every weight
+of the base was trained the file holds them all, by their names in transformers, and there is no `adapter_config.json`.
 """
 
 import hashlib
@@ -16,37 +17,44 @@ from safetensors.torch import load_file, save
 
 from app.contracts.errors import usage
 from app.contracts.specs import AdapterTask, LoraSpec
-from workers.engine.training.lora import AdaptedLinears, AdapterWeights
+from workers.engine.training.full import FullWeights
+from workers.engine.training.lora import AdaptedLinears, AdapterWeights, LowRankWeights
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 TASK_FILE = "tunesmith.json"
-_PREFIX = "base_model.model."
 _VECTOR_PREFIX = "head."
 _PROBE_WEIGHT, _PROBE_BIAS = "probe.weight", "probe.bias"
 _TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder_decoder": "SEQ_2_SEQ_LM"}
 
 
 def encode_adapter(adapter: AdapterWeights, base_id: str, family: str = "decoder") -> dict[str, bytes]:
-    """File name → bytes of the adapter as `peft.PeftModel.from_pretrained` and vLLM load it.
+    """File name → bytes; of a low-rank adapter as `peft.PeftModel.from_pretrained` and vLLM load it.
 
     The names are those of the base's class: `AutoModelForCausalLM`, `AutoModel` for an encoder.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    for name in adapter.shapes:
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = adapter.A[name].cpu().contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = adapter.B[name].cpu().contiguous()
-    tensors |= {name: leaf.detach().cpu().contiguous() for name, leaf in adapter.vectors.items()}
+    tensors = adapter.tensors() | adapter.vectors
     if adapter.probe is not None:
-        tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS] = (part.cpu().contiguous() for part in adapter.probe)
-    config = {
+        tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS] = adapter.probe
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    files = {WEIGHTS_FILE: save(plain, metadata={"format": "pt"})}
+    if isinstance(adapter, LowRankWeights):
+        files[CONFIG_FILE] = _json_bytes(_config(adapter, base_id, family))
+    if adapter.task is not None:
+        files[TASK_FILE] = (adapter.task.model_dump_json(indent=2) + "\n").encode()
+    return files
+
+
+def _config(adapter: LowRankWeights, base_id: str, family: str) -> dict[str, Any]:
+    """What PEFT reads beside the weights."""
+    return {
         "peft_type": "LORA",
         "task_type": _TASK_TYPES[family],
         "base_model_name_or_path": base_id,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": adapter.dropout,
-        "target_modules": sorted({name.rsplit(".", 1)[-1] for name in adapter.shapes}),
+        "target_modules": list(adapter.trained_layers),
         # Ours leave it out: nothing reads what it makes.
         "exclude_modules": ["pooler.dense"] if family == "encoder" else None,
         "bias": "none",
@@ -55,16 +63,13 @@ def encode_adapter(adapter: AdapterWeights, base_id: str, family: str = "decoder
         "init_lora_weights": True,
         "layers_to_transform": None,
         "modules_to_save": None,
-        "use_dora": False,
-        "use_rslora": False,
+        "use_dora": adapter.variant == "dora",
+        "use_rslora": adapter.variant == "rslora",
     }
-    files = {
-        WEIGHTS_FILE: save(tensors, metadata={"format": "pt"}),
-        CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
-    }
-    if adapter.task is not None:
-        files[TASK_FILE] = (adapter.task.model_dump_json(indent=2) + "\n").encode()
-    return files
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def weights_sha256(folder: Path) -> str:
@@ -92,44 +97,46 @@ def read_probe(folder: Path) -> tuple[torch.Tensor, torch.Tensor] | None:
     return tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS]
 
 
-def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0) -> AdapterWeights:
-    """Read an adapter onto this base. Usage failure when it is damaged or made for another base."""
-    config = _read_config(folder)
+def load_adapter(linears: AdaptedLinears, folder: Path, *, dropout: float = 0.0, trains: bool = True) -> AdapterWeights:
+    """Read what was trained onto this base; usage failure when it is damaged or made for another base.
+
+    `trains` False leaves out what only further training needs.
+    """
+    task = read_task(folder)
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise usage("invalid_adapter", f"{WEIGHTS_FILE} cannot be read: {error}.") from error
-    vectors = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(_VECTOR_PREFIX)}
+    shapes = {name: tuple(tensors[name].shape) for name in sorted(tensors) if name.startswith(_VECTOR_PREFIX)}
     probe = [tensors.pop(name) for name in (_PROBE_WEIGHT, _PROBE_BIAS) if name in tensors]
-    adapter = linears.new_adapter(
-        LoraSpec(
-            rank=config["r"],
-            alpha=config["lora_alpha"],
-            dropout=dropout,
-            targets=tuple(config["target_modules"]),
-        ),
-        {name: tuple(tensor.shape) for name, tensor in vectors.items()},
-    )
-    adapter.task = read_task(folder)
+    adapter: AdapterWeights
+    if task.tuning == "full":
+        adapter = FullWeights(linears, shapes, trains=trains)
+    else:
+        adapter = linears.new_adapter(_read_spec(folder, dropout), shapes)
+    adapter.task = task
     if len(probe) == 2:
         weight, bias = (part.to(adapter.flat.device) for part in probe)
         adapter.probe = (weight, bias)
-    wanted = {f"{_PREFIX}{name}.lora_{side}.weight" for name in adapter.shapes for side in "AB"}
-    if wanted != tensors.keys():
-        missing, extra = sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted)
+    _fill(adapter, tensors)
+    if not trains:
+        adapter.forget_gradients()
+    return adapter
+
+
+@torch.no_grad()
+def _fill(adapter: AdapterWeights, tensors: dict[str, torch.Tensor]) -> None:
+    targets = adapter.masters() | adapter.vectors
+    if targets.keys() != tensors.keys():
+        missing, extra = sorted(targets.keys() - tensors.keys()), sorted(tensors.keys() - targets.keys())
         raise usage(
             "invalid_adapter",
             f"The adapter does not fit this base: {len(missing)} weights missing {missing[:2]}, "
             f"{len(extra)} unknown {extra[:2]}. Train it on this base, or name its own base.",
         )
-    with torch.no_grad():
-        for name in adapter.shapes:
-            _copy(adapter.A[name], tensors[f"{_PREFIX}{name}.lora_A.weight"], f"{name}.lora_A")
-            _copy(adapter.B[name], tensors[f"{_PREFIX}{name}.lora_B.weight"], f"{name}.lora_B")
-        for name, leaf in adapter.vectors.items():
-            _copy(leaf, vectors[name], name)
+    for name, target in targets.items():
+        _copy(target, tensors[name], name)
     adapter.refresh()
-    return adapter
 
 
 def _copy(target: torch.Tensor, source: torch.Tensor, name: str) -> None:
@@ -143,19 +150,32 @@ def _copy(target: torch.Tensor, source: torch.Tensor, name: str) -> None:
     target.copy_(source)
 
 
+def _read_spec(folder: Path, dropout: float) -> LoraSpec:
+    config = _read_config(folder)
+    return LoraSpec(
+        variant="dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora",
+        rank=config["r"],
+        alpha=config["lora_alpha"],
+        dropout=dropout,
+        targets=tuple(config["target_modules"]),
+    )
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
-    """`adapter_config.json`, checked: plain LoRA without anything our layers cannot do."""
+    """`adapter_config.json`, checked: LoRA, rsLoRA or DoRA without anything our layers cannot do."""
     try:
         config = json.loads((folder / CONFIG_FILE).read_bytes())
     except (OSError, ValueError) as error:
         raise usage("invalid_adapter", f"{CONFIG_FILE} cannot be read: {error}.") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise usage("invalid_adapter", f"{CONFIG_FILE} does not describe a LoRA adapter (peft_type 'LORA').")
-    for key in ("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out"):
+    for key in ("modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out"):
         if config.get(key):
-            raise usage("unsupported_adapter", f"{CONFIG_FILE} sets {key}, which is not supported: plain LoRA only.")
+            raise usage("unsupported_adapter", f"{CONFIG_FILE} sets {key}, which is not supported.")
+    if config.get("use_dora") and config.get("use_rslora"):
+        raise usage("unsupported_adapter", f"{CONFIG_FILE} sets use_dora and use_rslora; one of them is supported.")
     if config.get("bias", "none") != "none":
-        raise usage("unsupported_adapter", f"{CONFIG_FILE} trains biases; plain LoRA with bias 'none' only.")
+        raise usage("unsupported_adapter", f"{CONFIG_FILE} trains biases; only bias 'none' is supported.")
     targets = config.get("target_modules")
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if isinstance(targets, str) or not targets or not isinstance(rank, int) or not isinstance(alpha, int | float):

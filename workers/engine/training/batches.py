@@ -78,7 +78,7 @@ def step_rows(rows: Sequence[Any], *, step: int, batch_size: int, seed: int) -> 
 
 def pack(rows: Sequence[EncodedRow], token_budget: int) -> list[PackedBatch]:
     """Micro-batches of at most `token_budget` tokens (a longer row stands alone), first-fit decreasing."""
-    return [_pack_one(group) for group in fill_bins(rows, token_budget)]
+    return [pack_in_order(group) for group in fill_bins(rows, token_budget)]
 
 
 def fill_bins(rows: Sequence[Sized], token_budget: int) -> list[list[Sized]]:
@@ -96,7 +96,8 @@ def fill_bins(rows: Sequence[Sized], token_budget: int) -> list[list[Sized]]:
     return bins
 
 
-def _pack_one(rows: Sequence[EncodedRow]) -> PackedBatch:
+def pack_in_order(rows: Sequence[EncodedRow]) -> PackedBatch:
+    """One batch of these rows in this order."""
     lengths = tuple(row.tokens - 1 for row in rows)
     input_ids = np.concatenate([row.input_ids[:-1] for row in rows]).astype(np.int64)
     following = np.concatenate([row.input_ids[1:] for row in rows]).astype(np.int64)

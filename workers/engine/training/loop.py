@@ -232,8 +232,8 @@ def _stop(resident: ResidentBase, seat: Seat, reason: str) -> None:
 
 def _finish(seat: Seat) -> None:
     """Name the checkpoint that holds the result; make sure that training changed it."""
-    if not any(bool(b.any()) for b in seat.adapter.B.values()):
-        raise fatal("weights_did_not_move", "Training ended but the adapter is still zero.")
+    if not seat.adapter.has_moved:
+        raise fatal("weights_did_not_move", "Training ended but the weights are those it began with.")
     step = seat.result_step
     adapter_path = checkpoint.step_folder(seat.checkpoints, step) / "adapter"
     seat.report(

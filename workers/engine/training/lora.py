@@ -1,14 +1,15 @@
 """Low-rank adapters over frozen linear layers: many adapters on one resident base.
 
 `wrap_linears` replaces every linear layer but the head once; from then on `activate` says
-which adapter works on which tokens. y = W x + (alpha / r) B A x (Hu et al. 2021, arXiv 2106.09685).
+which adapter works on which tokens. y = W x + s B A x, s = alpha / r (Hu et al. 2021, arXiv 2106.09685) or, for rsLoRA,
+alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732); for DoRA see `dora`.
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -16,117 +17,18 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from app.contracts.errors import usage
-from app.contracts.specs import AdapterTask, LoraSpec
+from app.contracts.specs import LoraSpec
+from workers.engine.training.adapter_weights import AdapterWeights, LinearShape, LowRankWeights
+from workers.engine.training.dora import gains, squared_row_lengths
 
-
-@dataclass(frozen=True)
-class LinearShape:
-    """Size of one wrapped linear layer."""
-
-    in_features: int
-    out_features: int
-
-
-class AdapterWeights:
-    """A and B of every adapted layer in one flat fp32 buffer, with its gradient and compute copies.
-
-    `A[name]` is [r, in] and `B[name]` [out, r], fp32 views of `flat`; `grad_a`/`grad_b` are views of
-    `flat.grad`. The forward pass reads the copies in the base's dtype, made by `refresh`. `vectors` are further
-    trained tensors, fp32 leaves that share the buffer's memory and gradient: the head of a classifier.
-    """
-
-    def __init__(
-        self,
-        shapes: dict[str, LinearShape],
-        *,
-        rank: int,
-        alpha: float,
-        dropout: float,
-        device: torch.device,
-        compute_dtype: torch.dtype,
-        vectors: Mapping[str, tuple[int, ...]] | None = None,
-    ) -> None:
-        self.shapes = shapes
-        self.rank = rank
-        self.alpha = alpha
-        self.dropout = dropout
-        self.scaling = alpha / rank
-        wanted = dict(vectors or {})
-        count = sum(rank * (shape.in_features + shape.out_features) for shape in shapes.values())
-        total = count + sum(math.prod(size) for size in wanted.values())
-        self.flat = nn.Parameter(torch.zeros(total, dtype=torch.float32, device=device))
-        self.flat.grad = torch.zeros_like(self.flat)
-        self._compute = torch.zeros(count, dtype=compute_dtype, device=device)
-        self.A, self.B = self._views(self.flat.detach())
-        self.grad_a, self.grad_b = self._views(self.flat.grad)
-        self.compute_a, self.compute_b = self._views(self._compute)
-        # Leaves that make autograd visit our node; their gradients go straight to `flat.grad`.
-        for view in (*self.compute_a.values(), *self.compute_b.values()):
-            view.requires_grad_(True)
-        self.task: AdapterTask | None = None
-        self.probe: tuple[Tensor, Tensor] | None = None  # weight and bias a classifier's head began from
-        self.vectors: dict[str, Tensor] = {}
-        for name, size in wanted.items():
-            end = count + math.prod(size)
-            leaf = self.flat.detach()[count:end].view(size).requires_grad_(True)
-            leaf.grad = self.flat.grad[count:end].view(size)
-            self.vectors[name] = leaf
-            count = end
-
-    def _views(self, flat: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        a: dict[str, Tensor] = {}
-        b: dict[str, Tensor] = {}
-        offset = 0
-        for name, shape in self.shapes.items():
-            size = self.rank * shape.in_features
-            a[name] = flat[offset : offset + size].view(self.rank, shape.in_features)
-            offset += size
-            size = self.rank * shape.out_features
-            b[name] = flat[offset : offset + size].view(shape.out_features, self.rank)
-            offset += size
-        return a, b
-
-    @property
-    def parameter_count(self) -> int:
-        return self.flat.numel()
-
-    @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        """Kaiming-uniform A (as PEFT: bound 1/sqrt(in)), zero B. `generator` lives on the CPU."""
-        for name, shape in self.shapes.items():
-            bound = 1 / math.sqrt(shape.in_features)
-            draw = torch.rand(self.rank, shape.in_features, generator=generator)
-            self.A[name].copy_((draw * 2 - 1) * bound)
-            self.B[name].zero_()
-        self.refresh()
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Cast the fp32 masters to the compute copies: once after each change of the weights."""
-        self._compute.copy_(self.flat[: self._compute.numel()])
-
-    def forget_gradients(self) -> None:
-        """Give back the memory that only training needs."""
-        self.flat.grad = None
-        self.grad_a.clear()
-        self.grad_b.clear()
-        for leaf in self.vectors.values():
-            leaf.grad = None
-
-    @property
-    def gradient(self) -> Tensor:
-        """Sum of the gradients since `zero_grad`, fp32, laid out as `flat`."""
-        return cast("Tensor", self.flat.grad)
-
-    def zero_grad(self) -> None:
-        self.gradient.zero_()
+__all__ = ["AdaptedLinears", "AdapterWeights", "LowRankWeights", "SeatLinear", "activate", "wrap_linears"]
 
 
 @dataclass(frozen=True)
 class Segment:
     """Tokens [start, end) of the flattened batch belong to `adapter`; None = base alone."""
 
-    adapter: AdapterWeights | None
+    adapter: LowRankWeights | None
     start: int
     end: int
 
@@ -135,7 +37,7 @@ class Segment:
 class ActiveAdapters:
     """Shared by all layers of a resident base: who is active now."""
 
-    whole: AdapterWeights | None = None
+    whole: LowRankWeights | None = None
     segments: tuple[Segment, ...] | None = None
     dropout_key: tuple[int, ...] | None = field(default=None)
 
@@ -155,7 +57,7 @@ class _LoraLinear(torch.autograd.Function):
         bias: Tensor | None,
         a: Tensor,
         b: Tensor,
-        adapter: AdapterWeights,
+        adapter: LowRankWeights,
         name: str,
         keep: Tensor | None,
     ) -> Tensor:
@@ -171,7 +73,7 @@ class _LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         (grad_y,) = grad_outputs
         x, down, weight, a, b, keep = ctx.saved_tensors
-        adapter: AdapterWeights = ctx.adapter
+        adapter: LowRankWeights = ctx.adapter
         scaling = adapter.scaling
         grad_down = grad_y @ b
         dropped = x if keep is None else x * keep
@@ -215,18 +117,36 @@ class SeatLinear(nn.Module):
         y = self._one(x.reshape(-1, self.in_features), active.whole, 0)
         return y.view(*x.shape[:-1], self.out_features)
 
-    def _one(self, x: Tensor, adapter: AdapterWeights | None, start: int) -> Tensor:
+    def _one(self, x: Tensor, adapter: LowRankWeights | None, start: int) -> Tensor:
         """Apply with one adapter to x [T, in], giving [T, out]."""
         weight, bias = self.base.weight, self.base.bias
         if adapter is None or self.name not in adapter.shapes:
             return linear(x, weight, bias)
         a, b = adapter.compute_a[self.name], adapter.compute_b[self.name]
+        has_gains = bool(adapter.magnitudes)
         if not torch.is_grad_enabled():
-            y = linear(x, weight, bias)
-            return y.addmm_(linear(x, a), b.t(), alpha=adapter.scaling)
+            y = linear(x, weight, None if has_gains else bias)
+            y.addmm_(linear(x, a), b.t(), alpha=adapter.scaling)
+            return self._with_gains(y, adapter, bias) if has_gains else y
         keep = self._keep_mask(x, adapter.dropout, start)
+        if has_gains:
+            dropped = x if keep is None else x * keep
+            y = _LoraLinear.apply(dropped, weight, None, a, b, adapter, self.name, None)  # type: ignore[no-untyped-call]
+            rest = bias if keep is None else linear(x - dropped, weight, bias)  # as PEFT: W x is of the whole x
+            return self._with_gains(y, adapter, rest)
         y = _LoraLinear.apply(x, weight, bias, a, b, adapter, self.name, keep)  # type: ignore[no-untyped-call]
         return cast("Tensor", y)
+
+    def _with_gains(self, y: Tensor, adapter: LowRankWeights, rest: Tensor | None) -> Tensor:
+        """DoRA's g * y + rest of y [T, out]."""
+        gain = gains(adapter, self.name, self.base.weight, self.squared_row_lengths).to(y.dtype)
+        return y * gain if rest is None else torch.addcmul(rest, y, gain)
+
+    @cached_property
+    def squared_row_lengths(self) -> Tensor:
+        """Of the frozen weight, [out] fp32."""
+        with torch.inference_mode(False):
+            return squared_row_lengths(self.base.weight)
 
     def _keep_mask(self, x: Tensor, dropout: float, start: int) -> Tensor | None:
         """Dropout mask scaled by 1/(1-p), a pure function of (dropout key, layer, start): resume is exact."""
@@ -241,10 +161,11 @@ class SeatLinear(nn.Module):
 
 @dataclass
 class AdaptedLinears:
-    """The wrapped layers of a resident base and the switch they share."""
+    """The wrapped layers of a resident base, the switch they share, and the model they are part of."""
 
     layers: dict[str, SeatLinear]
     active: ActiveAdapters
+    model: nn.Module = field(repr=False)
 
     def shapes(self, targets: str | Sequence[str] = "all-linear") -> dict[str, LinearShape]:
         """Sizes of the layers an adapter with these targets has; usage failure for an unknown target."""
@@ -262,18 +183,16 @@ class AdaptedLinears:
             )
         return {name: shape for name, shape in shapes.items() if name.rsplit(".", 1)[-1] in targets}
 
-    def new_adapter(self, spec: LoraSpec, vectors: Mapping[str, tuple[int, ...]] | None = None) -> AdapterWeights:
+    def new_adapter(self, spec: LoraSpec, vectors: Mapping[str, tuple[int, ...]] | None = None) -> LowRankWeights:
         """An adapter of zeros for this base; call `initialise` or load weights into it."""
         weight = next(iter(self.layers.values())).weight
-        return AdapterWeights(
-            self.shapes(spec.targets),
-            rank=spec.rank,
-            alpha=spec.alpha,
-            dropout=spec.dropout,
-            device=weight.device,
-            compute_dtype=weight.dtype,
-            vectors=vectors,
+        adapter = LowRankWeights(
+            self.shapes(spec.targets), spec, device=weight.device, compute_dtype=weight.dtype, vectors=vectors
         )
+        with torch.no_grad():
+            for name, magnitude in adapter.magnitudes.items():
+                magnitude.copy_(self.layers[name].squared_row_lengths.sqrt())
+        return adapter
 
 
 def wrap_linears(model: nn.Module, head: nn.Module | None) -> AdaptedLinears:
@@ -285,7 +204,7 @@ def wrap_linears(model: nn.Module, head: nn.Module | None) -> AdaptedLinears:
         parent_name, _, attribute = name.rpartition(".")
         layers[name] = SeatLinear(layer, name, index, active)
         setattr(model.get_submodule(parent_name), attribute, layers[name])
-    return AdaptedLinears(layers, active)
+    return AdaptedLinears(layers, active, model)
 
 
 @contextmanager
@@ -303,11 +222,18 @@ def activate(
     active = linears.active
     before = (active.whole, active.segments, active.dropout_key)
     if adapters is None or isinstance(adapters, AdapterWeights):
-        active.whole, active.segments = adapters, None
+        active.whole, active.segments = adapters if isinstance(adapters, LowRankWeights) else None, None
     else:
-        active.whole, active.segments = None, tuple(Segment(*item) for item in adapters)
+        active.whole, active.segments = None, tuple(_segment(*item) for item in adapters)
     active.dropout_key = dropout_key
     try:
-        yield
+        with adapters.in_place() if isinstance(adapters, AdapterWeights) else nullcontext():
+            yield
     finally:
         active.whole, active.segments, active.dropout_key = before
+
+
+def _segment(adapter: AdapterWeights | None, start: int, end: int) -> Segment:
+    if adapter is not None and not isinstance(adapter, LowRankWeights):
+        raise TypeError("weights that take the place of the base's cannot share a batch with other models")
+    return Segment(adapter, start, end)

@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 from workers.engine.base_model import ResidentBase
 from workers.engine.training.attention import packed
 from workers.engine.training.batches import PackedBatch
+from workers.engine.training.trained_head import TrainedHeadCrossEntropy
 
 _CHUNK_BYTES = 256 * 2**20  # fp32 logits of one chunk
 
@@ -66,6 +67,10 @@ def token_losses(resident: ResidentBase, batch: PackedBatch) -> tuple[Tensor, Te
     with packed(batch.lengths, resident.device):
         hidden = resident.backbone(batch.input_ids.unsqueeze(0), batch.position_ids.unsqueeze(0))
     learned = hidden.squeeze(0).index_select(0, batch.supervised)
+    if resident.head_weight.requires_grad:
+        chunk = max(1, _CHUNK_BYTES // (4 * resident.vocab_size))
+        nll, correct = TrainedHeadCrossEntropy.apply(learned, resident.head_weight, None, batch.targets, chunk)  # type: ignore[no-untyped-call]
+        return nll, correct
     nll, correct = _HeadCrossEntropy.apply(learned, resident.head_weight, batch.targets)  # type: ignore[no-untyped-call]
     return nll, correct
 

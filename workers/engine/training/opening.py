@@ -12,12 +12,14 @@ from app.contracts.errors import usage
 from app.contracts.reports import Encoded, Progress, Report
 from app.contracts.specs import AdapterTask, TrainSpec
 from workers.engine.base_model import ResidentBase
+from workers.engine.machine import memory_bytes
 from workers.engine.recipes.open import open_recipe
 from workers.engine.recipes.recipe import EncodedRows, Recipe, require_rows
 from workers.engine.recipes.rows import read_rows
 from workers.engine.training import checkpoint
-from workers.engine.training.adapter_files import load_adapter, weights_sha256
-from workers.engine.training.lora import AdapterWeights
+from workers.engine.training.adapter_files import load_adapter, read_task, weights_sha256
+from workers.engine.training.full import FullWeights, full_training_bytes
+from workers.engine.training.lora import AdapterWeights, LowRankWeights
 from workers.engine.training.seats import Seat, StopRequestedError
 
 _ENCODE_PROGRESS_ROWS = 200
@@ -65,11 +67,15 @@ def open_seat(
     )
     found = checkpoint.load_latest(Path(spec.resume_from)) if spec.resume_from is not None else None
     if found is not None:
-        seat.restore(found)
+        seat.refuse_other_training(found)
     others = [*valid, *(selecting if selecting is not valid else ())]
     is_fresh = found is None and spec.initial_adapter is None
+    # Before the checkpoint's weights come: the starting ones are the reference of a preference run.
     notes = recipe.begin(adapter, encoded.rows, others, is_fresh=is_fresh, poll=opening.poll)
-    report(_account(seat, encoded, notes))
+    if found is not None:
+        seat.restore(found)
+    said = [*_method_notes(resident, adapter), *(("info", note) for note in notes)]
+    report(_account(seat, encoded, said))
     return seat
 
 
@@ -118,13 +124,25 @@ class _Opening:
 
 def _new_adapter(resident: ResidentBase, spec: TrainSpec, recipe: Recipe) -> AdapterWeights:
     """Fresh weights from the seed, or those of `spec.initial_adapter`, checked against its hash."""
+    if spec.tuning == "full":
+        _require_room(resident)
     if spec.initial_adapter is None:
-        adapter = resident.linears.new_adapter(spec.lora, recipe.vectors)
-        adapter.initialise(torch.Generator().manual_seed(spec.seed))
-        return adapter
+        if spec.tuning == "full":
+            return FullWeights(resident.linears, recipe.vectors)
+        fresh = resident.linears.new_adapter(spec.lora, recipe.vectors)
+        fresh.initialise(torch.Generator().manual_seed(spec.seed))
+        return fresh
     folder = Path(spec.initial_adapter.path)
     if weights_sha256(folder) != spec.initial_adapter.sha256:
         raise usage("invalid_adapter", f"The files of adapter '{spec.initial_adapter.id}' do not have the stated hash.")
+    trained = read_task(folder).tuning
+    if trained != spec.tuning:
+        raise usage(
+            "tuning_differs",
+            f"The model '{spec.initial_adapter.id}' was trained with tuning '{trained}', and this job asks for "
+            f"'{spec.tuning}'. Continue with '{trained}', or train on the base itself.",
+            param="model",
+        )
     adapter = load_adapter(resident.linears, folder, dropout=spec.lora.dropout)
     has_head = bool(adapter.vectors) or bool(recipe.vectors)
     if has_head and adapter.task != _task(spec):
@@ -138,11 +156,23 @@ def _new_adapter(resident: ResidentBase, spec: TrainSpec, recipe: Recipe) -> Ada
 
 
 def _task(spec: TrainSpec) -> AdapterTask:
-    return AdapterTask(recipe=spec.recipe, labels=spec.labels, is_multi_label=spec.is_multi_label)
+    return AdapterTask(recipe=spec.recipe, tuning=spec.tuning, labels=spec.labels, is_multi_label=spec.is_multi_label)
 
 
-def _account(seat: Seat, encoded: EncodedRows, notes: list[str]) -> Encoded:
-    said: list[Any] = [("info", note) for note in notes]
+def _require_room(resident: ResidentBase) -> None:
+    """Usage failure `does_not_fit` when full fine-tuning needs more memory than the device has, activations apart."""
+    needed = full_training_bytes(resident.linears)
+    there = memory_bytes(resident.device)
+    if needed > there:
+        raise usage(
+            "does_not_fit",
+            f"Training every weight of '{resident.ref.id}' takes {needed / 1e9:.1f} GB for weights, gradients and "
+            f"optimiser, and the device has {there / 1e9:.1f} GB. Train an adapter, or choose a smaller base.",
+            param="model",
+        )
+
+
+def _account(seat: Seat, encoded: EncodedRows, notes: list[Any]) -> Encoded:
     return Encoded(
         run_id=seat.spec.run_id,
         rows_in=encoded.rows_in,
@@ -154,6 +184,20 @@ def _account(seat: Seat, encoded: EncodedRows, notes: list[str]) -> Encoded:
         longest=encoded.longest,
         total_steps=seat.total_steps,
         trainable_parameters=seat.adapter.parameter_count,
-        targets=tuple(sorted({name.rsplit(".", 1)[-1] for name in seat.adapter.shapes})),
-        notes=tuple(said),
+        targets=seat.adapter.trained_layers,
+        notes=tuple(notes),
     )
+
+
+def _method_notes(resident: ResidentBase, adapter: AdapterWeights) -> list[tuple[str, str]]:
+    """What the job's owner should know of the method: (level, sentence)."""
+    if isinstance(adapter, FullWeights):
+        gigabytes = full_training_bytes(resident.linears) / 1e9
+        sentence = (
+            f"Every weight is trained: {gigabytes:.2f} GB for weights, gradients and optimiser beside the base. "
+            "The result is a whole model, which shares no batch with other models when it is served."
+        )
+        return [("warn", sentence)]
+    if isinstance(adapter, LowRankWeights) and adapter.variant == "dora":
+        return [("warn", "vLLM serves no DoRA adapters; Tunesmith's own server and PEFT do.")]
+    return []

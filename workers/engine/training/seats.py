@@ -139,8 +139,8 @@ class Seat:
             "torch": torch.__version__,
         }
 
-    def restore(self, found: checkpoint.CheckpointFolder) -> None:
-        """Continue from `found`; fatal failure when it belongs to another training."""
+    def refuse_other_training(self, found: checkpoint.CheckpointFolder) -> None:
+        """Fatal failure `checkpoint_mismatch` when `found` belongs to another training."""
         state = found.state
         if state["version"] != 2 or state["fingerprint"] != fingerprint(self.spec):
             raise fatal(
@@ -148,6 +148,10 @@ class Seat:
                 "The checkpoint belongs to another base, data set or setting, or to an older version; "
                 "start this job afresh.",
             )
+
+    def restore(self, found: checkpoint.CheckpointFolder) -> None:
+        """Continue from `found`, a checkpoint of this training."""
+        state = found.state
         saved = load_file(found.optimizer_path)
         with torch.no_grad():
             self.adapter.flat.copy_(saved["weights"])
