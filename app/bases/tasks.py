@@ -2,7 +2,7 @@
 
 from app.bases.kinds import Kind
 from app.contracts.specs import Recipe
-from app.datasets.tasks import task_of_recipe
+from app.datasets.tasks import task_of
 
 KINDS_OF: dict[Recipe, tuple[Kind, ...]] = {
     "chat": ("decoder",),
@@ -18,10 +18,10 @@ def misfit(recipe: Recipe, kind: Kind, base_id: str) -> str | None:
     """Why this base cannot be tuned so, in a sentence with the way out; None if it can."""
     if kind in KINDS_OF[recipe]:
         return None
-    what = "Preference tuning (dpo)" if recipe == "preference" else f"The task '{task_of_recipe(recipe)}'"
+    what = "Preference tuning (dpo)" if recipe == "preference" else f"The task '{task_of(recipe)}'"
     on = " or ".join(_NAMES[family] for family in KINDS_OF[recipe])
     can = ", ".join(
-        f"'{task_of_recipe(other)}'" for other, kinds in KINDS_OF.items() if kind in kinds and other != "preference"
+        f"'{task_of(other)}'" for other, kinds in KINDS_OF.items() if kind in kinds and other != "preference"
     )
     return (
         f"{what} needs {on}, and '{base_id}' is {_NAMES[kind]}. "

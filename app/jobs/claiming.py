@@ -9,7 +9,7 @@ from app.contracts.errors import WorkerError
 from app.contracts.specs import Recipe
 from app.datasets.report import DatasetReport, FileReport, Split
 from app.datasets.source import SourceFile
-from app.datasets.tasks import Task, task_of_recipe
+from app.datasets.tasks import Task, task_of
 from app.db.tables import Job
 from app.files.service import FileService
 from app.jobs import event_texts
@@ -96,7 +96,7 @@ class JobClaims:
             training_file=self._source(job.team_id, job.training_file, "training_file"),
             validation_file=self._optional_source(job),
             parent=_parent(job),
-            task=task_of_recipe(recipe),
+            task=task_of(recipe),
             method=job.method["type"],
             recipe=recipe,
             wants_selection=report.split is not None and report.split.selection_rows > 0,
@@ -132,7 +132,7 @@ class JobClaims:
         )
         requested = job.method[job.method["type"]]["hyperparameters"]
         resolved = resolve(requested, job.training or {}, facts)
-        job.task = task_of_recipe(recipe)
+        job.task = task_of(recipe)
         job.hyperparameters = resolved.on_wire()
         job.training = resolved.training
         if resolved.beta is not None:

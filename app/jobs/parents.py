@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app.contracts.specs import Recipe
-from app.datasets.tasks import task_of_recipe
+from app.datasets.tasks import task_of
 from app.registry.service import ResolvedModel
 
 # Preference tuning follows supervised tuning of the same chats, and may be followed by it.
@@ -37,8 +37,8 @@ def check_recipe(parent: Mapping[str, Any], recipe: Recipe) -> None:
     known: Recipe = parent.get("recipe", "chat")
     if recipe != known and not {recipe, known} <= _OF_CHATS:
         raise Unsuited(
-            f"{parent['model_id']} was tuned for '{task_of_recipe(known)}' and cannot go on with "
-            f"'{task_of_recipe(recipe)}'. Start from its base model instead."
+            f"{parent['model_id']} was tuned for '{task_of(known)}' and cannot go on with "
+            f"'{task_of(recipe)}'. Start from its base model instead."
         )
 
 

@@ -7,7 +7,7 @@ from app.audit.service import AuditService
 from app.bases.service import BaseService
 from app.context import Context
 from app.contracts.tasks import Queue
-from app.datasets.tasks import task_of_recipe
+from app.datasets.tasks import task_of
 from app.db.base import Json
 from app.db.engine import UnitOfWork
 from app.db.keyset import Page
@@ -88,7 +88,7 @@ class JobService:
             suffix=body.suffix,
             seed=body.chosen_seed(),
             priority=PRIORITY_LEVELS[body.priority],
-            task=None if recipe is None else task_of_recipe(recipe),
+            task=None if recipe is None else task_of(recipe),
             method=body.requested_method(),
             hyperparameters=body.requested_hyperparameters(),
             training=settings,

@@ -6,7 +6,7 @@ from typing import Any
 from app.bases.schemas import base_kind
 from app.bases.tasks import KINDS_OF, misfit
 from app.contracts.specs import Recipe
-from app.datasets.tasks import task_of_recipe
+from app.datasets.tasks import task_of
 from app.db.tables import BaseModelRow
 from app.errors import InvalidInput
 from app.jobs.parents import Unsuited, check_recipe
@@ -57,7 +57,7 @@ def asked_recipe(body: JobCreate) -> Recipe | None:
     if body.is_dpo:
         return "preference"
     supervised = (recipe for recipe in KINDS_OF if recipe != "preference")
-    return next((recipe for recipe in supervised if task_of_recipe(recipe) == body.task), None)
+    return next((recipe for recipe in supervised if task_of(recipe) == body.task), None)
 
 
 def _check_adapter(settings: Mapping[str, Any], parent: Mapping[str, Any]) -> None:

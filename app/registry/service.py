@@ -8,7 +8,7 @@ from app.audit.service import AuditService
 from app.bases.service import BaseService
 from app.context import Context
 from app.contracts.specs import BaseRef, Recipe
-from app.datasets.tasks import Task, task_of_recipe
+from app.datasets.tasks import Task, task_of
 from app.db.engine import UnitOfWork
 from app.db.keyset import Page
 from app.db.tables import BaseModelRow, CheckpointPermission, TunedModel
@@ -231,7 +231,7 @@ class RegistryService:
     @staticmethod
     def _tuned_entry(model: TunedModel, slug: str) -> ModelEntry:
         return ModelEntry(
-            model.id, int(model.created_at.timestamp()), slug, model.base_id, task_of_recipe(_tuned(model).recipe)
+            model.id, int(model.created_at.timestamp()), slug, model.base_id, task_of(_tuned(model).recipe)
         )
 
 
