@@ -6,6 +6,7 @@ from app.contracts.specs import Recipe as RecipeName
 from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.chat import ChatRecipe
 from workers.engine.recipes.recipe import Recipe
+from workers.engine.recipes.summarization import open_summarization
 from workers.engine.recipes.text_classification import TextClassification
 from workers.engine.recipes.token_classification import TokenClassification
 
@@ -41,5 +42,7 @@ def open_recipe(
             return TextClassification(resident, labels or (), is_multi_label=is_multi_label)
         case "token_classification":
             return TokenClassification(resident, labels or ())
-        case "summarization" | "preference":
+        case "summarization":
+            return open_summarization(resident)
+        case "preference":
             raise usage("unsupported_task", f"{name} {dpo} is not there yet")
