@@ -12,6 +12,7 @@ from workers.engine.evaluation.chat import evaluate_chat
 from workers.engine.evaluation.heads import evaluate_head
 from workers.engine.evaluation.heldout import Heldout
 from workers.engine.evaluation.progress import EvaluationProgress, StopRequestedError
+from workers.engine.evaluation.summaries import evaluate_summaries
 from workers.engine.inference.adapters import load_verified_adapter
 from workers.engine.recipes.open import open_recipe
 from workers.engine.recipes.rows import read_rows
@@ -49,5 +50,7 @@ def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgre
     match spec.recipe:
         case "chat":
             return evaluate_chat(heldout, adapter)
+        case "summarization":
+            return evaluate_summaries(heldout, adapter)
         case _:
             return evaluate_head(heldout, adapter)

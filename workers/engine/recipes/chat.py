@@ -45,7 +45,7 @@ class ChatRecipe:
     def pack(self, rows: Sequence[Any], token_budget: int) -> Sequence[PackedBatch]:
         return pack(rows, token_budget)
 
-    def loss(self, batch: Any, adapter: AdapterWeights) -> BatchLoss:  # noqa: ARG002
+    def loss(self, batch: Any, adapter: AdapterWeights | None) -> BatchLoss:  # noqa: ARG002
         return batch_loss(self.resident, batch)
 
     def score(self, judged: Sequence[tuple[Sequence[Any], Tensor | None]]) -> Score | None:  # noqa: ARG002

@@ -74,7 +74,7 @@ class Seq2SeqSummarization:
         groups = fill_bins(cast("Sequence[PairIds]", rows), token_budget)
         return [pack_pairs(group, self.start) for group in groups]
 
-    def loss(self, batch: Any, adapter: AdapterWeights) -> BatchLoss:  # noqa: ARG002
+    def loss(self, batch: Any, adapter: AdapterWeights | None) -> BatchLoss:  # noqa: ARG002
         nll, correct = head_losses(self.resident, pair_hidden(self.resident, batch), batch.targets)
         return BatchLoss(nll.sum(), correct, batch.count)
 
