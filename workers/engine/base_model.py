@@ -20,6 +20,7 @@ from transformers import (
 
 from app.contracts.errors import usage
 from app.contracts.specs import BaseRef
+from workers.engine import encoder_decoder
 from workers.engine.machine import pick_dtype
 from workers.engine.recipes.templates import find_turn_end
 from workers.engine.training import attention
@@ -58,6 +59,11 @@ class ResidentBase:
     def head_weight(self) -> Tensor:
         """The frozen output matrix, [vocabulary, hidden]."""
         return cast("Tensor", cast("nn.Module", _head(self.model)).weight)
+
+    @property
+    def head_bias(self) -> Tensor | None:
+        """What is added to the logits, [vocabulary]; None for most."""
+        return encoder_decoder.head_bias(self.model)
 
     @property
     def hidden_size(self) -> int:
@@ -100,6 +106,8 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
     except (OSError, ValueError) as error:
         raise usage("invalid_base", f"Base '{ref.id}' cannot be loaded: {error}") from error
     refuse_unsupported(model, ref)
+    if family == "encoder_decoder":
+        encoder_decoder.hook_positions(model)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # made for next-sentence prediction; nothing of ours passes through it
     model.requires_grad_(False)
@@ -140,6 +148,8 @@ def refuse_unsupported(model: PreTrainedModel, ref: BaseRef) -> None:
         reasons.append(f"a sliding window of {window} tokens in a context of {ref.context_length}")
     if getattr(_head(model), "bias", None) is not None:
         reasons.append("a bias in the output layer")
+    if getattr(config, "is_encoder_decoder", False) and config.model_type not in encoder_decoder.KNOWN:
+        reasons.append(f"the encoder-decoder architecture '{config.model_type}'")
     if reasons:
         raise usage(
             "unsupported_base",

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 from app.contracts.reports import Latency
 from app.contracts.specs import SamplingSpec
@@ -14,12 +14,40 @@ from workers.engine.inference.generate import RunningBatch
 from workers.engine.inference.prompts import Prompt
 from workers.engine.training.lora import AdapterWeights
 
+ModelT = TypeVar("ModelT")
+QuestionT = TypeVar("QuestionT")
 
-@dataclass
-class _Times:
-    first_ms: list[float] = field(default_factory=list)
-    tokens_per_second: list[float] = field(default_factory=list)
-    whole_ms: list[float] = field(default_factory=list)
+
+class AnswerTime(NamedTuple):
+    """One answer: until its first token, and until its last of `tokens`."""
+
+    first_seconds: float
+    whole_seconds: float
+    tokens: int
+
+
+def time_in_turns(
+    models: Mapping[str, ModelT],
+    questions: Sequence[QuestionT],
+    time_one: Callable[[ModelT, QuestionT], AnswerTime],
+    *,
+    on_row: Callable[[], None] = lambda: None,
+) -> dict[str, Latency]:
+    """Times of every model on every question, after a warm-up with the first; `on_row` may raise to stop.
+
+    All models answer a question before the next one is asked, in an order that alternates, so that
+    noise on the machine hits them alike.
+    """
+    times: dict[str, list[AnswerTime]] = {name: [] for name in models}
+    names = list(models)
+    for name in names:
+        time_one(models[name], questions[0])
+        on_row()
+    for number, question in enumerate(questions):
+        for name in names if number % 2 == 0 else reversed(names):
+            times[name].append(time_one(models[name], question))
+        on_row()
+    return {name: _summary(found) for name, found in times.items()}
 
 
 def measure_latency(
@@ -31,21 +59,15 @@ def measure_latency(
     on_row: Callable[[], None] = lambda: None,
     poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Latency]:
-    """Times of every model on every question, `new_tokens` (at least 2) each, end tokens ignored.
+    """`time_in_turns` for a decoder: `new_tokens` (at least 2) an answer, end tokens ignored.
 
-    All models answer a question before the next one is asked, in an order that alternates, so that
-    noise on the machine hits them alike. `on_row` and `poll`, called at every token, may raise to stop.
+    `poll`, called at every token, may raise to stop.
     """
-    times = {name: _Times() for name in models}
-    names = list(models)
-    for name in names:
-        _time_one(resident, models[name], questions[0], new_tokens=new_tokens, times=_Times(), poll=poll)
-        on_row()
-    for number, question in enumerate(questions):
-        for name in names if number % 2 == 0 else reversed(names):
-            _time_one(resident, models[name], question, new_tokens=new_tokens, times=times[name], poll=poll)
-        on_row()
-    return {name: _summary(found) for name, found in times.items()}
+
+    def time_one(adapter: AdapterWeights | None, question: Question) -> AnswerTime:
+        return _time_one(resident, adapter, question, new_tokens=new_tokens, poll=poll)
+
+    return time_in_turns(models, questions, time_one, on_row=on_row)
 
 
 def _time_one(
@@ -54,9 +76,8 @@ def _time_one(
     question: Question,
     *,
     new_tokens: int,
-    times: _Times,
     poll: Callable[[], None],
-) -> None:
+) -> AnswerTime:
     # The prompt gives way where it fills the context: its length is still that of a real request.
     room = resident.ref.context_length - new_tokens
     sampling = SamplingSpec(max_new_tokens=new_tokens, temperature=0)
@@ -68,18 +89,19 @@ def _time_one(
     while not batch.is_idle:
         batch.step()
         poll()
-    ended = time.perf_counter()
-    times.first_ms.append((first - started) * 1000)
-    times.whole_ms.append((ended - started) * 1000)
-    times.tokens_per_second.append((new_tokens - 1) / max(ended - first, 1e-9))
+    return AnswerTime(first - started, time.perf_counter() - started, new_tokens)
 
 
-def _summary(times: _Times) -> Latency:
+def _summary(times: Sequence[AnswerTime]) -> Latency:
+    first_ms = [taken.first_seconds * 1000 for taken in times]
+    whole_ms = [taken.whole_seconds * 1000 for taken in times]
     return Latency(
-        n=len(times.whole_ms),
-        time_to_first_token_ms_p50=percentile(times.first_ms, 50),
-        time_to_first_token_ms_p95=percentile(times.first_ms, 95),
-        tokens_per_second_p50=percentile(times.tokens_per_second, 50),
-        end_to_end_ms_p50=percentile(times.whole_ms, 50),
-        end_to_end_ms_p95=percentile(times.whole_ms, 95),
+        n=len(times),
+        time_to_first_token_ms_p50=percentile(first_ms, 50),
+        time_to_first_token_ms_p95=percentile(first_ms, 95),
+        tokens_per_second_p50=percentile(
+            [(taken.tokens - 1) / max(taken.whole_seconds - taken.first_seconds, 1e-9) for taken in times], 50
+        ),
+        end_to_end_ms_p50=percentile(whole_ms, 50),
+        end_to_end_ms_p95=percentile(whole_ms, 95),
     )

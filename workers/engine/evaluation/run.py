@@ -13,6 +13,7 @@ from workers.engine.evaluation.heads import evaluate_head
 from workers.engine.evaluation.heldout import Heldout
 from workers.engine.evaluation.preference import evaluate_preference
 from workers.engine.evaluation.progress import EvaluationProgress, StopRequestedError
+from workers.engine.evaluation.summaries import evaluate_summaries
 from workers.engine.inference.adapters import load_verified_adapter
 from workers.engine.recipes.open import open_recipe
 from workers.engine.recipes.rows import read_rows
@@ -52,5 +53,7 @@ def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgre
             return evaluate_chat(heldout, adapter)
         case "preference":
             return evaluate_preference(heldout, adapter)
+        case "summarization":
+            return evaluate_summaries(heldout, adapter)
         case _:
             return evaluate_head(heldout, adapter)

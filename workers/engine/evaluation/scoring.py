@@ -3,15 +3,15 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from app.contracts.errors import usage
 from workers.engine.base_model import ResidentBase
-from workers.engine.recipes.templates import EncodedRow
-from workers.engine.training.batches import pack
+from workers.engine.recipes.chat import ChatRecipe
+from workers.engine.recipes.summarization import Seq2SeqSummarization
 from workers.engine.training.lora import AdapterWeights, activate
-from workers.engine.training.loss import batch_loss
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,26 @@ class TokenScores:
 def score_rows(
     resident: ResidentBase,
     adapter: AdapterWeights | None,
-    rows: Sequence[EncodedRow],
+    rows: Sequence[Any],
     *,
     token_budget: int,
+    recipe: ChatRecipe | Seq2SeqSummarization | None = None,
     on_batch: Callable[[int], None] = lambda _rows: None,
 ) -> TokenScores:
     """Sum of losses ÷ number of supervised tokens; `on_batch(rows)` after each batch may raise to stop.
 
+    `rows` are those of the recipe, or of the chat recipe.
     Usage failure `loss_not_finite` when the model's probabilities are not numbers.
     """
     figures = torch.zeros(2, dtype=torch.float64, device=resident.device)
     supervised = 0
-    for batch in pack(rows, token_budget):
+    writer = recipe or ChatRecipe(resident)
+    for batch in writer.pack(rows, token_budget):
         with torch.inference_mode(), activate(resident.linears, adapter):
-            found = batch_loss(resident, batch.to(resident.device))
+            found = writer.loss(batch.to(resident.device), adapter)
         figures += torch.stack((found.nll_sum, found.correct)).double()
         supervised += found.count
-        on_batch(len(batch.lengths))
+        on_batch(len(batch.rows))
     nll, correct = figures.tolist()
     if not math.isfinite(nll):
         raise usage(

@@ -45,7 +45,7 @@ class ChatRecipe:
     def pack(self, rows: Sequence[Any], token_budget: int) -> Sequence[PackedBatch]:
         return pack(rows, token_budget)
 
-    def loss(self, batch: Any, adapter: AdapterWeights) -> BatchLoss:  # noqa: ARG002
+    def loss(self, batch: Any, adapter: AdapterWeights | None) -> BatchLoss:  # noqa: ARG002
         return batch_loss(self.resident, batch)
 
     def score(self, judged: Sequence[tuple[Sequence[Any], Tensor | None]]) -> Score | None:  # noqa: ARG002
@@ -58,24 +58,27 @@ def encode_rows(
     *,
     max_length: int,
     on_progress: Callable[[int], None] = lambda _done: None,
+    fit: Callable[[ResidentBase, EncodedRow, int], EncodedRow] | None = None,
 ) -> EncodedRows:
     """Encode all rows; a row that cannot be trained on is dropped with its reason.
 
-    `on_progress(done)` is called after each row and may raise to stop.
+    `on_progress(done)` is called after each row and may raise to stop. `fit` shortens a row to a number of tokens;
+    by default `fit_prompt` does.
     """
+    shorten = fit or fit_prompt
     kept: list[EncodedRow] = []
     dropped: list[tuple[int, str]] = []
     limit = min(max_length, resident.ref.context_length)
     for done, row in enumerate(rows, start=1):
         try:
-            kept.append(fit(resident, encode_row(resident.tokenizer, row, resident.stop_token_ids), limit))
+            kept.append(shorten(resident, encode_row(resident.tokenizer, row, resident.stop_token_ids), limit))
         except RowRefusedError as refusal:
             dropped.append((row.line, str(refusal)))
         on_progress(done)
     return EncodedRows(tuple(kept), tuple(dropped))
 
 
-def fit(resident: ResidentBase, row: EncodedRow, limit: int) -> EncodedRow:
+def fit_prompt(resident: ResidentBase, row: EncodedRow, limit: int) -> EncodedRow:
     """Cut the oldest prompt tokens so that the row has at most `limit`; never an answer.
 
     A BOS at the start stays. `RowRefusedError` when the answers and one prompt token do not fit.

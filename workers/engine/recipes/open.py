@@ -7,6 +7,7 @@ from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.chat import ChatRecipe
 from workers.engine.recipes.preference import PreferenceRecipe
 from workers.engine.recipes.recipe import Recipe
+from workers.engine.recipes.summarization import open_summarization
 from workers.engine.recipes.text_classification import TextClassification
 from workers.engine.recipes.token_classification import TokenClassification
 
@@ -45,4 +46,4 @@ def open_recipe(
         case "preference":
             return PreferenceRecipe(resident, dpo or DpoSpec())
         case "summarization":
-            raise usage("unsupported_task", f"{name} is not there yet")
+            return open_summarization(resident)

@@ -1,7 +1,8 @@
 """Attention over packed rows: each row is a segment, and attention never crosses one.
 
 Registered in transformers as `tunesmith_packed`. Inside `packed(...)` no mask is built and the
-segments decide; outside it behaves as transformers' own `sdpa`, caches and masks included.
+segments decide; outside it behaves as transformers' own `sdpa`, caches and masks included. An encoder-decoder's
+cross-attention goes from each row of the decoder to the same row of the encoder.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,21 +31,44 @@ class Packing:
     lengths: tuple[int, ...]
     cumulative: Tensor  # [rows + 1] int32 on the batch's device
     longest: int
+    memory: "Packing | None" = None  # of a decoder: the rows of the encoder that its cross-attention reads
+
+    @property
+    def positions(self) -> Tensor:
+        """[sum(lengths)] int64: each token's place in its row."""
+        tokens = sum(self.lengths)
+        starts = torch.repeat_interleave(self.cumulative[:-1], self.cumulative.diff(), output_size=tokens)
+        return torch.arange(tokens, device=starts.device) - starts
 
 
 _packing: ContextVar[Packing | None] = ContextVar("packing", default=None)
 
 
 @contextmanager
-def packed(lengths: Sequence[int], device: torch.device) -> Iterator[None]:
-    """Within: a forward pass of [1, sum(lengths)] tokens is `len(lengths)` rows that do not see each other."""
-    cumulative = torch.zeros(len(lengths) + 1, dtype=torch.int32)
-    cumulative[1:] = torch.tensor(lengths, dtype=torch.int32).cumsum(0)
-    token = _packing.set(Packing(tuple(lengths), cumulative.to(device), max(lengths)))
+def packed(
+    lengths: Sequence[int], device: torch.device, *, memory_lengths: Sequence[int] | None = None
+) -> Iterator[None]:
+    """Within: a forward pass of [1, sum(lengths)] tokens is `len(lengths)` rows that do not see each other.
+
+    `memory_lengths`, for an encoder-decoder's decoder: where the same rows lie in the encoder's output.
+    """
+    memory = None if memory_lengths is None else _packing_of(memory_lengths, device, None)
+    token = _packing.set(_packing_of(lengths, device, memory))
     try:
         yield
     finally:
         _packing.reset(token)
+
+
+def current_packing() -> Packing | None:
+    """Where the rows of the forward pass in progress lie; None outside `packed`."""
+    return _packing.get()
+
+
+def _packing_of(lengths: Sequence[int], device: torch.device, memory: Packing | None) -> Packing:
+    cumulative = torch.zeros(len(lengths) + 1, dtype=torch.int32)
+    cumulative[1:] = torch.tensor(lengths, dtype=torch.int32).cumsum(0)
+    return Packing(tuple(lengths), cumulative.to(device), max(lengths), memory)
 
 
 def attention_forward(
@@ -55,30 +79,45 @@ def attention_forward(
     attention_mask: Tensor | None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Packed or plain attention: query [1, heads, T, d], key and value [1, kv_heads, T, d] → [1, T, heads, d]."""
+    """Packed or plain attention: query [1, heads, T, d], key and value [1, kv_heads, T, d] → [1, T, heads, d].
+
+    A `position_bias` is [1, heads, at least longest, at least longest], with the causal mask in it where one is due.
+    """
     packing = _packing.get()
     if packing is None:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return output, None
     scaling: float | None = kwargs.get("scaling")
     is_causal = bool(module.is_causal)
-    attend = _varlen if query.is_cuda else _by_segment
-    return attend(query, key, value, packing, scaling, is_causal=is_causal), None
+    # In a decoder with a memory the attention that is not causal is the cross-attention; it knows no positions.
+    is_cross = packing.memory is not None and not is_causal
+    keys = cast("Packing", packing.memory) if is_cross else packing
+    bias: Tensor | None = None if is_cross else kwargs.get("position_bias")
+    if query.is_cuda and bias is None:
+        return _varlen(query, key, value, rows=packing, keys=keys, scaling=scaling, is_causal=is_causal), None
+    output = _by_segment(query, key, value, rows=packing, keys=keys, scaling=scaling, bias=bias, is_causal=is_causal)
+    return output, None
 
 
 def _varlen(
-    query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None, *, is_causal: bool
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    rows: Packing,
+    keys: Packing,
+    scaling: float | None,
+    is_causal: bool,
 ) -> Tensor:
     q, k, v = (t.squeeze(0).transpose(0, 1) for t in (query, key, value))  # [T, heads, d]
-    cumulative, longest = packing.cumulative, packing.longest
     output = varlen_attn(
         q,
         k,
         v,
-        cumulative,
-        cumulative,
-        longest,
-        longest,
+        rows.cumulative,
+        keys.cumulative,
+        rows.longest,
+        keys.longest,
         scale=scaling,
         window_size=(-1, 0 if is_causal else -1),
         enable_gqa=q.shape[1] != k.shape[1],
@@ -87,17 +126,35 @@ def _varlen(
 
 
 def _by_segment(
-    query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None, *, is_causal: bool
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    rows: Packing,
+    keys: Packing,
+    scaling: float | None,
+    bias: Tensor | None,
+    is_causal: bool,
 ) -> Tensor:
     groups, dtype = query.shape[1] // key.shape[1], query.dtype
-    if packing.longest <= _FP32_LONGEST:
+    if max(rows.longest, keys.longest) <= _FP32_LONGEST:
         query, key, value = (t.float() for t in (query, key, value))
+        bias = None if bias is None else bias.float()
     if groups > 1:
         key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
     parts = [
-        scaled_dot_product_attention(q, k, v, is_causal=is_causal, scale=scaling)
+        scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            # Relative positions are the same in every row: the bias of a row is the corner of that of the longest.
+            attn_mask=None if bias is None else bias[:, :, : q.shape[2], : k.shape[2]],
+            is_causal=is_causal and bias is None,
+            scale=scaling,
+        )
         for q, k, v in zip(
-            *(torch.split(t, list(packing.lengths), dim=2) for t in (query, key, value)),
+            torch.split(query, list(rows.lengths), dim=2),
+            *(torch.split(t, list(keys.lengths), dim=2) for t in (key, value)),
             strict=True,
         )
     ]

@@ -28,11 +28,11 @@ class BatchLoss:
 class _HeadCrossEntropy(torch.autograd.Function):
     """-log p(target) of each position and count of right argmaxes; head frozen, its gradient made going forward.
 
-    hidden [S, h], weight [V, h], targets [S] → [S] fp32 in nats, and a 0-dim fp32 tensor.
+    hidden [S, h], weight [V, h], bias [V] or None, targets [S] → [S] fp32 in nats, and a 0-dim fp32 tensor.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Any:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Any:
         rows = max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
         nll = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         correct = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -41,6 +41,8 @@ class _HeadCrossEntropy(torch.autograd.Function):
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
             logits = linear(hidden[part], weight).float()
+            if bias is not None:
+                logits += bias
             wanted = targets[part].unsqueeze(1)
             log_z = logits.logsumexp(dim=1, keepdim=True)
             nll[part] = (log_z - logits.gather(1, wanted)).squeeze(1)
@@ -56,7 +58,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         (grad,) = ctx.saved_tensors
-        return grad * grad_outputs[0].unsqueeze(1).to(grad.dtype), None, None
+        return grad * grad_outputs[0].unsqueeze(1).to(grad.dtype), None, None, None
 
 
 def token_losses(resident: ResidentBase, batch: PackedBatch) -> tuple[Tensor, Tensor]:
@@ -66,12 +68,16 @@ def token_losses(resident: ResidentBase, batch: PackedBatch) -> tuple[Tensor, Te
     """
     with packed(batch.lengths, resident.device):
         hidden = resident.backbone(batch.input_ids.unsqueeze(0), batch.position_ids.unsqueeze(0))
-    learned = hidden.squeeze(0).index_select(0, batch.supervised)
+    return head_losses(resident, hidden.squeeze(0).index_select(0, batch.supervised), batch.targets)
+
+
+def head_losses(resident: ResidentBase, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """-log p of targets [S] after hidden states [S, h]: [S] fp32 in nats, and how many argmaxes are right (0-dim)."""
     if resident.head_weight.requires_grad:
         chunk = max(1, _CHUNK_BYTES // (4 * resident.vocab_size))
-        nll, correct = TrainedHeadCrossEntropy.apply(learned, resident.head_weight, None, batch.targets, chunk)  # type: ignore[no-untyped-call]
+        nll, correct = TrainedHeadCrossEntropy.apply(hidden, resident.head_weight, resident.head_bias, targets, chunk)  # type: ignore[no-untyped-call]
         return nll, correct
-    nll, correct = _HeadCrossEntropy.apply(learned, resident.head_weight, batch.targets)  # type: ignore[no-untyped-call]
+    nll, correct = _HeadCrossEntropy.apply(hidden, resident.head_weight, resident.head_bias, targets)  # type: ignore[no-untyped-call]
     return nll, correct
 
 
