@@ -1,4 +1,4 @@
-"""Labels and entities from models with a head: what `/predict` answers, and what evaluations score."""
+"""What `/predict` answers: labels and entities from models with a head."""
 
 import time
 from collections import deque
@@ -21,7 +21,7 @@ from app.contracts.predictions import (
 from app.contracts.rows import Span
 from app.contracts.specs import AdapterTask
 from workers.engine.base_model import ResidentBase
-from workers.engine.recipes.head import Probe, head_logits, probe_logits
+from workers.engine.recipes.head import head_logits
 from workers.engine.recipes.open import open_recipe
 from workers.engine.recipes.recipe import Poll
 from workers.engine.recipes.text_classification import TextClassification
@@ -69,23 +69,10 @@ def predict(
     """What the tuned model says of each text; usage failure `unsupported_task` where it is a chat model."""
     since = time.monotonic()
     run = open_run(resident, adapter, inputs, max_new_tokens=max_new_tokens, function=function)
-    return _finish(run, since, poll)
-
-
-def predict_with_probe(
-    resident: ResidentBase, adapter: AdapterWeights, inputs: Sequence[str], *, poll: Poll = lambda: None
-) -> Predictions:
-    """What the frozen base says of each text, through the linear probe that the adapter's head began from.
-
-    Usage failure `no_probe` where the adapter came without one.
-    """
-    since = time.monotonic()
-    if adapter.probe is None or adapter.task is None:
-        raise usage("no_probe", "The adapter came without the linear probe that its head began from.")
-    probe = Probe(*adapter.probe)
-    classifier = _open_classifier(resident, adapter.task)
-    run = HeadRun(classifier, None, inputs, head=lambda features: probe_logits(probe, features))
-    return _finish(run, since, poll)
+    while not run.is_done:
+        poll()
+        run.step(poll)
+    return run.predictions(since=since)
 
 
 def open_run(
@@ -98,14 +85,7 @@ def open_run(
 ) -> PredictionRun:
     """The work of `predict`, not begun."""
     classifier = _open_classifier(resident, adapter.task or AdapterTask(recipe="chat"))
-    return HeadRun(classifier, adapter, inputs, head=lambda features: head_logits(adapter, features), function=function)
-
-
-def _finish(run: PredictionRun, since: float, poll: Poll) -> Predictions:
-    while not run.is_done:
-        poll()
-        run.step(poll)
-    return run.predictions(since=since)
+    return HeadRun(classifier, adapter, inputs, function)
 
 
 def _open_classifier(resident: ResidentBase, task: AdapterTask) -> Classifier:
@@ -120,21 +100,18 @@ def _open_classifier(resident: ResidentBase, task: AdapterTask) -> Classifier:
 
 
 class HeadRun:
-    """Texts through a model with a head, one packed batch a step. `adapter` None is the frozen base."""
+    """Texts through a model with a head, one packed batch a step."""
 
     def __init__(
         self,
         classifier: Classifier,
-        adapter: AdapterWeights | None,
+        adapter: AdapterWeights,
         inputs: Sequence[str],
-        *,
-        head: Callable[[Tensor], Tensor],
-        function: ScoreFunction | None = None,
+        function: ScoreFunction | None,
     ) -> None:
         self._classifier = classifier
         self._adapter = adapter
         self._inputs = tuple(inputs)
-        self._head = head
         self._function = function
         self._rows: list[Any] = []  # of the texts read so far, in their order
         self._batches: deque[PackedTexts[Any]] = deque()
@@ -179,7 +156,7 @@ class HeadRun:
         resident = self._classifier.resident
         batch = self._batches.popleft().to(resident.device)
         with torch.inference_mode(), activate(resident.linears, self._adapter):
-            logits = self._head(self._classifier.features(cast("Any", batch))).cpu()
+            logits = head_logits(self._adapter, self._classifier.features(cast("Any", batch))).cpu()
         for row, prediction in zip(batch.rows, self._read(batch.rows, logits), strict=True):
             self._found[row.line - 1] = prediction
 

@@ -9,7 +9,7 @@ from app.contracts.predictions import Entities, Labels
 from app.contracts.specs import AdapterTask
 from tests.support.tiny_encoders import build_tiny_encoder, random_classifier
 from workers.engine.base_model import load_base
-from workers.engine.inference.predict import predict, predict_with_probe
+from workers.engine.inference.predict import predict
 from workers.engine.recipes.head import BIAS, WEIGHT
 from workers.engine.training.lora import activate
 
@@ -164,21 +164,6 @@ def test_of_a_very_long_text_only_the_beginning_is_read(encoder, monkeypatch):
     assert max(seen) < 5000
     (hello,) = predict(encoder, adapter, ["Hello"]).predictions
     assert predict(encoder, adapter, [blank]).predictions == (hello,)
-
-
-def test_the_base_answers_through_the_probe_without_the_adapter(encoder):
-    adapter = classifier(encoder)
-    found = predict_with_probe(encoder, adapter, TEXTS).predictions
-    for text, prediction in zip(TEXTS, found, strict=True):
-        logits = logits_alone(encoder, None, text, *adapter.probe)
-        assert torch.allclose(by_label(prediction), logits.softmax(0), atol=1e-5)
-
-
-def test_an_adapter_without_a_probe_has_no_figures_of_its_base(encoder):
-    adapter = classifier(encoder)
-    adapter.probe = None
-    with pytest.raises(WorkerFailure, match="without the linear probe"):
-        predict_with_probe(encoder, adapter, TEXTS)
 
 
 def test_a_chat_model_predicts_nothing(resident, adapter):
