@@ -9,7 +9,7 @@ What Hugging Face's servers answer and its client `huggingface_hub` reads, for o
 
 from typing import Any, assert_never
 
-from app.bases.tasks import TASK_OF
+from app.datasets.tasks import task_of
 from app.chat.predict_schemas import PredictParameters, PredictRequest
 from app.chat.service import ModelToAsk
 from app.contracts.predictions import Entities, Labels, Prediction, Predictions, PredictSpec, Written
@@ -56,7 +56,7 @@ def predicted_headers(found: Predictions) -> dict[str, str]:
 
 
 def _check_task(parameters: PredictParameters, model: ModelToAsk) -> None:
-    task = TASK_OF[model.tuned.recipe]
+    task = task_of(model.tuned.recipe)
     foreign = sorted(parameters.model_dump(exclude_none=True).keys() - _PARAMETERS_OF[task])
     if foreign:
         raise InvalidInput(

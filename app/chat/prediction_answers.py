@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any, assert_never
 
-from app.bases.tasks import TASK_OF
+from app.datasets.tasks import task_of
 from app.chat.answers import Answer, Choice
 from app.chat.chat_shape import AnswerHead, ChatChunks, ChatForm
 from app.chat.messages import template_messages
@@ -24,7 +24,7 @@ def question_spec(request: ChatRequest, model: ModelToAsk, adapter: AdapterRef) 
     said = [message["content"] for message in template_messages(request.messages) if message["role"] == "user"]
     if not said:
         raise InvalidInput(
-            f"'{model.id}' was tuned for {TASK_OF[model.tuned.recipe]} and reads the last user message, but there is "
+            f"'{model.id}' was tuned for {task_of(model.tuned.recipe)} and reads the last user message, but there is "
             "none. Send the text in a message with the role 'user'.",
             param="messages",
         )
@@ -93,7 +93,7 @@ def _json(value: Any) -> str:
 
 
 def _warnings(found: Predictions, request: ChatRequest, model: ModelToAsk) -> Iterator[str]:
-    task = TASK_OF[model.tuned.recipe]
+    task = task_of(model.tuned.recipe)
     if len(request.messages) > 1:
         yield f"Only the last user message was read: this model was tuned for {task}, not for conversations."
     if found.truncated:

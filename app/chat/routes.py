@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.dependencies import ContextDep, ServicesDep, allow
 from app.api.edge import WorkRoute, release
 from app.api.pagination import After, Limit20, Order
-from app.bases.tasks import TASK_OF
+from app.datasets.tasks import task_of
 from app.chat import streams
 from app.chat.answers import Answer, collect, collect_all
 from app.chat.chat_shape import AnswerHead, chat_completion
@@ -94,7 +94,7 @@ async def create_completion(
     model, adapter = await find(request, services, runtime, caller, body.model)
     if model.predicts:
         raise InvalidInput(
-            f"'{model.id}' continues no texts: it was tuned for {TASK_OF[model.tuned.recipe]}. "
+            f"'{model.id}' continues no texts: it was tuned for {task_of(model.tuned.recipe)}. "
             "Ask /v1/models/{model}/predict or /v1/chat/completions.",
             code="unsupported_endpoint",
             param="model",

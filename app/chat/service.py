@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.bases.service import BaseService
-from app.bases.tasks import TASK_OF
+from app.datasets.tasks import task_of
 from app.chat.adapter_cache import AdapterArchive
 from app.chat.repository import StoredCompletionRepository
 from app.context import Context
@@ -33,7 +33,7 @@ class ModelToAsk:
     @property
     def predicts(self) -> bool:
         """Whether it says something of a text instead of holding conversations."""
-        return TASK_OF[self.tuned.recipe] != "chat"
+        return task_of(self.tuned.recipe) != "chat"
 
     @property
     def fingerprint(self) -> str:

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from app.contracts.errors import transient, usage
 from app.contracts.specs import AdapterRef
 from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.head import BIAS, WEIGHT
+from workers.engine.recipes.pairs import PairIds, frame_of, pack_pairs
+from workers.engine.recipes.summarization import pair_hidden
 from workers.engine.training.adapter_files import WEIGHTS_FILE, load_adapter, weights_sha256
 from workers.engine.training.attention import packed
 from workers.engine.training.lora import AdapterWeights, activate
@@ -56,9 +59,13 @@ def _has_learned_head(adapter: AdapterWeights) -> bool:
 
 
 def _probe(resident: ResidentBase, adapter: AdapterWeights | None) -> torch.Tensor:
-    """Last hidden states [1, tokens, hidden] of a fixed sentence."""
+    """Last hidden states [1, tokens, hidden] of a fixed sentence; an encoder-decoder reads and writes it."""
     ids = resident.tokenizer(_PROBE, add_special_tokens=False)["input_ids"][: resident.ref.context_length]
-    tokens = torch.tensor([ids], device=resident.device)
-    places = torch.arange(len(ids), device=resident.device)[None, :]
-    with torch.inference_mode(), activate(resident.linears, adapter), packed([len(ids)], resident.device):
-        return resident.backbone(tokens, places)
+    with torch.inference_mode(), activate(resident.linears, adapter):
+        if resident.family == "encoder_decoder":
+            sentence = np.asarray(ids, dtype=np.int32)
+            pairs = pack_pairs([PairIds(1, sentence, sentence, is_truncated=False)], frame_of(resident).start)
+            return pair_hidden(resident, pairs.to(resident.device))
+        tokens = torch.tensor([ids], device=resident.device)
+        with packed([len(ids)], resident.device):
+            return resident.backbone(tokens, torch.arange(len(ids), device=resident.device)[None, :])

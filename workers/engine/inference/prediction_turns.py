@@ -28,10 +28,6 @@ class PredictJob:
     is_cancelled: bool = False  # set by whoever waits for the answer, seen before the next step
 
 
-class _GoneError(Exception):
-    """Nobody waits for the answer any more."""
-
-
 class PredictionTurns:
     """The requests whose texts are encoded and whose work has begun."""
 
@@ -59,32 +55,25 @@ class PredictionTurns:
     def drop_cancelled(self) -> None:
         self._open = [(job, run) for job, run in self._open if not job.is_cancelled]
 
-    def take(self, should_end: Callable[[], bool]) -> None:
+    def take(self) -> None:
         """One step of every request; those that are done or broke are delivered and leave."""
-        self._open = [(job, run) for job, run in self._open if not self._advance(job, run, should_end)]
+        self._open = [(job, run) for job, run in self._open if not _advance(job, run)]
 
     def end_all(self, error: WorkerError) -> None:
         for job, _ in self._open:
             job.deliver(ErrorLine(error=error))
         self._open = []
 
-    @staticmethod
-    def _advance(job: PredictJob, run: PredictionRun, should_end: Callable[[], bool]) -> bool:
-        """Whether the request is over."""
 
-        def poll() -> None:
-            if job.is_cancelled or should_end():
-                raise _GoneError
-
-        try:
-            run.step(poll)
-            if not run.is_done:
-                return False
-            job.deliver(run.predictions(since=job.arrived))
-        except _GoneError:
-            return job.is_cancelled
-        except WorkerFailure as failure:
-            job.deliver(ErrorLine(error=failure.error))
-        except Exception as error:  # noqa: BLE001 — the command edge: one request must not end the process
-            job.deliver(ErrorLine(error=describe(error)))
-        return True
+def _advance(job: PredictJob, run: PredictionRun) -> bool:
+    """Whether the request is over."""
+    try:
+        run.step()
+        if not run.is_done:
+            return False
+        job.deliver(run.predictions(since=job.arrived))
+    except WorkerFailure as failure:
+        job.deliver(ErrorLine(error=failure.error))
+    except Exception as error:  # noqa: BLE001 — the command edge: one request must not end the process
+        job.deliver(ErrorLine(error=describe(error)))
+    return True

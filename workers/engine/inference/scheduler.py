@@ -95,7 +95,7 @@ class Scheduler:
                     self._guard(key, batch.step)
                     if batch.is_idle:
                         self._batches.pop(key, None)
-                self._predictions.take(lambda: self._is_stopping)
+                self._predictions.take()
         finally:
             self._is_stopping = True
             self._collect(block=False)

@@ -7,7 +7,8 @@ from torch.nn.functional import linear
 from app.contracts.errors import WorkerFailure
 from app.contracts.predictions import Entities, Labels
 from app.contracts.specs import AdapterTask
-from tests.support.tiny_encoders import build_tiny_encoder, random_classifier
+from tests.support.random_classifiers import random_classifier
+from tests.support.tiny_encoders import build_tiny_encoder
 from workers.engine.base_model import load_base
 from workers.engine.inference.predict import predict
 from workers.engine.recipes.head import BIAS, WEIGHT
@@ -102,7 +103,7 @@ def test_batches_of_any_size_give_the_same_answers_in_the_order_of_the_texts(enc
     adapter = classifier(encoder)
     texts = [f"{text} {number}" for number in range(7) for text in TEXTS]
     together = predict(encoder, adapter, texts).predictions
-    monkeypatch.setattr("workers.engine.inference.predict._CPU_TOKEN_BUDGET", 30)
+    monkeypatch.setattr("workers.engine.inference.predict_heads._CPU_TOKEN_BUDGET", 30)
     polls = []
     apart = predict(encoder, adapter, texts, poll=lambda: polls.append(1)).predictions
     assert len(polls) > 10

@@ -9,7 +9,8 @@ from app.contracts.errors import WorkerFailure
 from app.contracts.generation import ErrorLine
 from app.contracts.predictions import MAX_INPUTS, Predictions, PredictSpec
 from app.contracts.specs import AdapterTask, GenerateSpec, SamplingSpec
-from tests.support.tiny_encoders import build_tiny_encoder, random_classifier, write_adapter
+from tests.support.random_classifiers import random_classifier, write_adapter
+from tests.support.tiny_encoders import build_tiny_encoder
 from workers.engine.base_model import load_base
 from workers.engine.inference.models_cache import ModelsCache
 from workers.engine.inference.predict import predict
@@ -176,7 +177,7 @@ def test_a_step_that_breaks_costs_its_request_and_nothing_else(make_scheduler, e
         raise RuntimeError("the disk is on fire")
 
     with monkeypatch.context() as patch:
-        patch.setattr("workers.engine.inference.predict.head_logits", burn)
+        patch.setattr("workers.engine.inference.predict_heads.head_logits", burn)
         found = answer(scheduler, spec_of(encoder, classifier[1]))
     assert (found.error.kind, found.error.code) == ("fatal", "engine_error")
     assert "fire" not in found.error.message
@@ -195,7 +196,7 @@ def test_a_scheduler_that_stops_says_so_to_who_still_waits(make_scheduler, encod
         begun.put(True)
         return plain(features.float(), *classifier[0].vectors.values())
 
-    monkeypatch.setattr("workers.engine.inference.predict.head_logits", stop_first)
+    monkeypatch.setattr("workers.engine.inference.predict_heads.head_logits", stop_first)
     _, answers = submit(scheduler, spec_of(encoder, classifier[1], inputs=many))
     assert begun.get(timeout=WAIT_SECONDS)
     found = answers.get(timeout=WAIT_SECONDS)
