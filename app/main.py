@@ -8,6 +8,7 @@ from starlette.middleware import Middleware
 
 import app.audit.routes
 import app.bases.routes
+import app.chat.predict_routes
 import app.chat.routes
 import app.files.routes
 import app.files.upload_routes
@@ -35,6 +36,7 @@ ROUTERS = (
     app.pool.routes.router,
     app.jobs.routes.router,
     app.chat.routes.router,
+    app.chat.predict_routes.router,
     app.previews.routes.router,
 )
 

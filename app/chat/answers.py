@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from app.chat.backend import AnswerLine, Generator
 from app.contracts.generation import Done, FinishReason, PromptScored, TokenDelta, TokenLogprob, Usage
+from app.contracts.predictions import Prediction
 from app.contracts.specs import GenerateSpec
 
 _PROMPTS_AT_ONCE = 16
@@ -29,6 +30,8 @@ class Answer:
     choices: list[Choice]
     usage: Usage
     prompt: PromptScored | None = None
+    prediction: Prediction | None = None
+    """Where the answer is no text of a conversation: all that it was made of."""
 
 
 class Collector:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from app.contracts.generation import Done, PromptScored, TokenDelta
+from app.contracts.predictions import Predictions, PredictSpec
 from app.contracts.previews import Preview, PreviewSpec
 from app.contracts.specs import GenerateSpec
 
@@ -19,6 +20,10 @@ class Generator(Protocol):
         Everything that prevents this is an `AppError`: before the first line if the request was refused,
         later if the answer broke. Closing the iterator early stops the generation.
         """
+        ...
+
+    async def predict(self, spec: PredictSpec) -> Predictions:
+        """What a model with a task of its own says of each text; an `AppError` if it does not. Cancelling stops it."""
         ...
 
     async def preview(self, spec: PreviewSpec) -> Preview:

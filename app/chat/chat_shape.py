@@ -50,6 +50,8 @@ def chat_completion(head: AnswerHead, answer: Answer, form: ChatForm) -> Wire:
         result["metadata"] = form.metadata
     if form.warnings:
         result["warnings"] = list(form.warnings)
+    if answer.prediction is not None:
+        result["prediction"] = answer.prediction.model_dump(mode="json")
     return result
 
 

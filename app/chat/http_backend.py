@@ -1,14 +1,17 @@
-"""The serving engine over HTTP: one POST an answer, read line by line, dropped when the reader goes away."""
+"""The serving engine over HTTP: one POST an answer, dropped when the reader goes away; texts are read line by line."""
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from typing import TypeVar
 
 import httpx
 from pydantic import ValidationError
 
 from app.chat.backend import AnswerLine
+from app.contracts.base import Contract
 from app.contracts.errors import WorkerError
 from app.contracts.generation import Done, ErrorLine, GenerationLine, generation_line_adapter
+from app.contracts.predictions import Predictions, PredictSpec
 from app.contracts.previews import Preview, PreviewSpec
 from app.contracts.specs import GenerateSpec
 from app.errors import AppError, InvalidInput, Unavailable
@@ -20,6 +23,9 @@ _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 600.0
 _JSON = {"Content-Type": "application/json"}
 _BROKEN = "The answer was cut off: the serving engine went away in the middle of it. Please send the request again."
+
+
+AnswerT = TypeVar("AnswerT", bound=Contract)
 
 
 class HttpGenerator:
@@ -48,18 +54,25 @@ class HttpGenerator:
                     async for line in lines:
                         yield line
 
+    async def predict(self, spec: PredictSpec) -> Predictions:
+        return await self._post("/predict", spec, Predictions)
+
     async def preview(self, spec: PreviewSpec) -> Preview:
-        with _named_faults(self._url):
-            response = await self._client.post("/preview", content=spec.model_dump_json().encode(), headers=_JSON)
-        if response.status_code != 200:
-            raise _refusal(response.status_code, response.content)
-        try:
-            return Preview.model_validate_json(response.content)
-        except ValidationError as error:
-            raise _not_in_the_contract(error) from error
+        return await self._post("/preview", spec, Preview)
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+    async def _post(self, path: str, spec: Contract, answer: type[AnswerT]) -> AnswerT:
+        """One question, one whole answer."""
+        with _named_faults(self._url):
+            response = await self._client.post(path, content=spec.model_dump_json().encode(), headers=_JSON)
+        if response.status_code != 200:
+            raise _refusal(response.status_code, response.content)
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError as error:
+            raise _not_in_the_contract(error) from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from app.chat import streams
 from app.chat.answers import Answer, collect, collect_all
 from app.chat.chat_shape import AnswerHead, chat_completion
 from app.chat.connection import CallerGone, while_connected
+from app.chat.prediction_answers import answer_of, events_of, form_of, question_spec
 from app.chat.requests import chat_form, chat_spec, completion_form, completion_specs
 from app.chat.runtime import ChatRuntime
 from app.chat.schemas import ChatRequest, CompletionRequest, MetadataUpdate
@@ -26,6 +27,8 @@ from app.chat.text_shape import text_completion
 from app.clock import unix_seconds
 from app.context import Context
 from app.contracts.specs import AdapterRef
+from app.datasets.tasks import task_of
+from app.errors import InvalidInput
 from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
@@ -55,15 +58,15 @@ async def create_chat_completion(
     runtime: RuntimeDep,
 ) -> Response:
     """Answer a conversation with a base or fine-tuned model."""
-    model, adapter = await _find(request, services, runtime, caller, body.model)
+    model, adapter = await find(request, services, runtime, caller, body.model)
+    head = _head(Prefix.CHAT_COMPLETION, model, context)
+    if adapter is not None and model.predicts:
+        return await _predicted(request, body, context, caller, runtime, model=model, adapter=adapter, head=head)
     spec = chat_spec(body, model.base, adapter)
     form = chat_form(body, spec)
-    head = _head(Prefix.CHAT_COMPLETION, model, context)
 
     async def keep(answer: Answer) -> None:
-        completion = chat_completion(head, answer, form)
-        messages = [message.model_dump(exclude_none=True) for message in body.messages]
-        await run_in_threadpool(_store, context, caller, messages, completion)
+        await _keep(context, caller, body, chat_completion(head, answer, form))
 
     if body.stream:
         lines = await streams.begun(runtime.generator, spec)
@@ -88,7 +91,14 @@ async def create_completion(
     runtime: RuntimeDep,
 ) -> Response:
     """Continue a text, without a chat template; with `echo` and `logprobs`, score it."""
-    model, adapter = await _find(request, services, runtime, caller, body.model)
+    model, adapter = await find(request, services, runtime, caller, body.model)
+    if model.predicts:
+        raise InvalidInput(
+            f"'{model.id}' continues no texts: it was tuned for {task_of(model.tuned.recipe)}. "
+            "Ask /v1/models/{model}/predict or /v1/chat/completions.",
+            code="unsupported_endpoint",
+            param="model",
+        )
     specs = completion_specs(body, model.base, adapter)
     form = completion_form(body)
     head = _head(Prefix.COMPLETION, model, context)
@@ -102,7 +112,31 @@ async def create_completion(
     return JSONResponse(text_completion(head, answers, form))
 
 
-async def _find(
+async def _predicted(
+    request: Request,
+    body: ChatRequest,
+    context: Context,
+    caller: Caller,
+    runtime: ChatRuntime,
+    *,
+    model: ModelToAsk,
+    adapter: AdapterRef,
+    head: AnswerHead,
+) -> Response:
+    """The answer of a model that says something of a text: there at once, so a stream of it cannot break."""
+    spec = question_spec(body, model, adapter)
+    try:
+        found = await while_connected(request, runtime.generator.predict(spec))
+    except CallerGone:
+        return Response(status_code=499)
+    answer, form = answer_of(found, body, model), form_of(found, body, model)
+    completion = chat_completion(head, answer, form)
+    if body.store:
+        await _keep(context, caller, body, completion)
+    return _event_stream(events_of(head, answer, form)) if body.stream else JSONResponse(completion)
+
+
+async def find(
     request: Request, services: Services, runtime: ChatRuntime, caller: Caller, model_id: str
 ) -> tuple[ModelToAsk, AdapterRef | None]:
     """The model in a short transaction, then its adapter as local files."""
@@ -111,6 +145,11 @@ async def _find(
     if model.archive is None:
         return model, None
     return model, await run_in_threadpool(runtime.adapters.materialise, model.archive)
+
+
+async def _keep(context: Context, caller: Caller, body: ChatRequest, completion: Wire) -> None:
+    messages = [message.model_dump(exclude_none=True) for message in body.messages]
+    await run_in_threadpool(_store, context, caller, messages, completion)
 
 
 def _store(context: Context, caller: Caller, messages: list[Wire], completion: Wire) -> None:

@@ -9,11 +9,12 @@ from app.chat.adapter_cache import AdapterArchive
 from app.chat.repository import StoredCompletionRepository
 from app.context import Context
 from app.contracts.specs import BaseRef
+from app.datasets.tasks import task_of
 from app.db.engine import UnitOfWork
 from app.db.tables.stored_completions import StoredCompletion
 from app.errors import NotFound
 from app.identity.caller import Caller
-from app.registry.service import RegistryService
+from app.registry.service import RegistryService, Tuned
 
 Wire = dict[str, Any]
 _FINGERPRINT_CHARACTERS = 10
@@ -26,6 +27,13 @@ class ModelToAsk:
     id: str
     base: BaseRef
     archive: AdapterArchive | None
+    tuned: Tuned
+    """What it was tuned to do; a base holds conversations."""
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it says something of a text instead of holding conversations."""
+        return task_of(self.tuned.recipe) != "chat"
 
     @property
     def fingerprint(self) -> str:
@@ -57,7 +65,7 @@ class ChatService:
             if adapter is not None
             else None
         )
-        return ModelToAsk(model_id, found.base, archive)
+        return ModelToAsk(model_id, found.base, archive, found.tuned or Tuned())
 
     def store(self, caller: Caller, messages: Sequence[Wire], completion: Wire) -> None:
         """Keep an answer the caller asked to keep."""

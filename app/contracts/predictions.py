@@ -8,6 +8,7 @@ from app.contracts.base import Contract
 from app.contracts.specs import AdapterRef, BaseRef
 
 MAX_INPUTS = 256
+ScoreFunction = Literal["softmax", "sigmoid", "none"]
 
 
 class PredictSpec(Contract):
@@ -18,10 +19,14 @@ class PredictSpec(Contract):
     adapter: AdapterRef
     inputs: tuple[str, ...] = Field(min_length=1, max_length=MAX_INPUTS)
     max_new_tokens: int = Field(default=256, ge=1, description="of a model that writes text")
+    function: ScoreFunction | None = Field(
+        default=None,
+        description="from a text classifier's outputs to its scores; None: softmax, sigmoid where it is multi-label",
+    )
 
 
 class LabelScore(Contract):
-    """A label with its probability."""
+    """A label with its probability, or what another `function` makes of it."""
 
     label: str
     score: float

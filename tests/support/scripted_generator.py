@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from app.chat.backend import AnswerLine
 from app.contracts.generation import Done, Timing, TokenDelta, Usage
+from app.contracts.predictions import Predictions, PredictSpec
 from app.contracts.previews import Preview, PreviewPart, PreviewRow, PreviewSpec, PreviewTotals, Segment
 from app.contracts.specs import GenerateSpec
 from app.errors import AppError
@@ -39,6 +40,8 @@ class ScriptedGenerator:
     def __init__(self, *scripts: Sequence[AnswerLine | AppError]) -> None:
         self.scripts = list(scripts)
         self.specs: list[GenerateSpec] = []
+        self.predictions: list[Predictions | AppError] = []
+        self.asked: list[PredictSpec] = []
         self.preview_specs: list[PreviewSpec] = []
         self.refuses_previews_with: AppError | None = None
         self.open_answers = 0
@@ -55,6 +58,14 @@ class ScriptedGenerator:
                 yield line
         finally:
             self.open_answers -= 1
+
+    async def predict(self, spec: PredictSpec) -> Predictions:
+        """The next of `predictions`; the last of them again and again."""
+        found = self.predictions[min(len(self.asked), len(self.predictions) - 1)]
+        self.asked.append(spec)
+        if isinstance(found, AppError):
+            raise found
+        return found
 
     async def preview(self, spec: PreviewSpec) -> Preview:
         """One token a row, learned; or the `AppError` that `refuses_previews_with` holds."""

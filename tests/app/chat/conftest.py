@@ -77,6 +77,26 @@ def tuned(context, services, api_key, base):
     return row
 
 
+class Tune:
+    """Says what the tuned model was tuned to do."""
+
+    def __init__(self, services, row):
+        self._services = services
+        self.row = row
+
+    def __call__(self, recipe, **fields):
+        with self._services() as opened:
+            row = opened.work.session.get_one(TunedModel, self.row.id)
+            row.recipe = recipe
+            for name, value in fields.items():
+                setattr(row, name, value)
+
+
+@pytest.fixture
+def tune(services, tuned):
+    return Tune(services, tuned)
+
+
 @pytest.fixture
 def other_team_key(services):
     """A key of a team that owns nothing."""

@@ -9,11 +9,13 @@ import pytest
 from app.chat.http_backend import HttpGenerator
 from app.contracts.errors import WorkerError
 from app.contracts.generation import ErrorLine, TokenDelta
+from app.contracts.predictions import PredictSpec
 from app.contracts.previews import PreviewSpec
 from app.contracts.rows import ChatMessage, ChatRow
-from app.contracts.specs import BaseRef, GenerateSpec, SamplingSpec
+from app.contracts.specs import AdapterRef, BaseRef, GenerateSpec, SamplingSpec
 from app.errors import AppError, InvalidInput, Unavailable
 from app.settings import Settings
+from tests.support.predictions import labels, predicted
 from tests.support.scripted_generator import done, learned
 
 SPEC = GenerateSpec(
@@ -21,6 +23,10 @@ SPEC = GenerateSpec(
     prompt="Hello",
     sampling=SamplingSpec(max_new_tokens=4),
 )
+PREDICT = PredictSpec(
+    base=SPEC.base, adapter=AdapterRef(id="ft:one", path="/adapters/one", sha256="b" * 64), inputs=("Hello", "you")
+)
+FOUND = predicted(labels(("billing", 0.75), ("delivery", 0.25)), labels(("delivery", 1.0)))
 DELTA = TokenDelta(index=0, text="hi")
 
 
@@ -127,6 +133,63 @@ def test_without_an_address_the_reason_is_said():
     _, error = read(lambda _: httpx.Response(200), server_url=None)
     assert isinstance(error, Unavailable)
     assert "TUNESMITH_SERVER_URL" in error.message
+
+
+def predict(handler, **fields):
+    async def ask():
+        generator = HttpGenerator(settings(**fields), transport=httpx.MockTransport(handler))
+        try:
+            return await generator.predict(PREDICT)
+        except AppError as error:
+            return error
+        finally:
+            await generator.aclose()
+
+    return asyncio.run(ask())
+
+
+def test_predictions_come_as_they_were_sent_and_the_token_goes_along():
+    seen = []
+
+    def handler(request):
+        seen.append(request)
+        return httpx.Response(200, text=FOUND.model_dump_json())
+
+    assert predict(handler) == FOUND
+    assert (seen[0].url.path, seen[0].headers["authorization"]) == ("/predict", "Bearer secret")
+    assert PredictSpec.model_validate_json(seen[0].content) == PREDICT
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "code"),
+    [
+        (httpx.Response(400, text=failing("usage").model_dump_json()), InvalidInput, "some_code"),
+        (httpx.Response(503, text=failing("transient").model_dump_json()), Unavailable, "some_code"),
+        (httpx.Response(401, text="no"), Unavailable, "serving_engine_token"),
+        (httpx.Response(200, text='{"predictions": "many"}'), AppError, "serving_engine_protocol"),
+        (httpx.Response(404, text="Not Found"), AppError, "serving_engine_protocol"),
+    ],
+)
+def test_predictions_that_fail_have_a_reason_and_an_addressee(answer, expected, code):
+    error = predict(lambda _: answer)
+    assert type(error) is expected
+    assert error.code == code
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (httpx.ConnectError("refused"), "serving_engine_unreachable"),
+        (httpx.ReadTimeout("slow"), "serving_engine_timeout"),
+        (httpx.RemoteProtocolError("cut"), "answer_cut"),
+    ],
+)
+def test_predictions_of_an_engine_that_is_away_are_unavailable(fault, code):
+    def handler(_):
+        raise fault
+
+    assert predict(handler).code == code
+    assert predict(handler, server_url=None).code == "no_serving_engine"
 
 
 def test_a_line_outside_the_contract_is_our_fault():

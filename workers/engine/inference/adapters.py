@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from app.contracts.errors import transient, usage
 from app.contracts.specs import AdapterRef
 from workers.engine.base_model import ResidentBase
-from workers.engine.inference.forward import logits_of, prefill
-from workers.engine.inference.kv_cache import SlotCache
+from workers.engine.recipes.head import BIAS, WEIGHT
+from workers.engine.recipes.pairs import PairIds, frame_of, pack_pairs
+from workers.engine.recipes.summarization import pair_hidden
 from workers.engine.training.adapter_files import WEIGHTS_FILE, load_adapter, weights_sha256
+from workers.engine.training.attention import packed
 from workers.engine.training.lora import AdapterWeights, activate
 
 _PROBE = "The quick brown fox jumps over the lazy dog."
@@ -37,8 +40,8 @@ def load_verified_adapter(resident: ResidentBase, ref: AdapterRef) -> AdapterWei
 
 
 def require_active(resident: ResidentBase, adapter: AdapterWeights, *, adapter_id: str) -> None:
-    """Usage failure `adapter_inactive` when base and adapter answer a probe with the very same logits."""
-    if torch.equal(_probe(resident, None), _probe(resident, adapter)):
+    """Usage failure `adapter_inactive` when base and adapter make the very same of a probe, and no head has learned."""
+    if not _has_learned_head(adapter) and torch.equal(_probe(resident, None), _probe(resident, adapter)):
         raise usage(
             "adapter_inactive",
             f"Adapter '{adapter_id}' does not change the base's output: its weights never moved in training. "
@@ -47,8 +50,22 @@ def require_active(resident: ResidentBase, adapter: AdapterWeights, *, adapter_i
         )
 
 
+def _has_learned_head(adapter: AdapterWeights) -> bool:
+    """Whether there is a head that is not the linear probe it began from."""
+    if WEIGHT not in adapter.vectors:
+        return False
+    head = (adapter.vectors[WEIGHT], adapter.vectors[BIAS])
+    return adapter.probe is None or not all(map(torch.equal, head, adapter.probe))
+
+
 def _probe(resident: ResidentBase, adapter: AdapterWeights | None) -> torch.Tensor:
-    """Logits [tokens, vocab] of a fixed sentence."""
-    ids = tuple(resident.tokenizer(_PROBE, add_special_tokens=False)["input_ids"])[: resident.ref.context_length]
+    """Last hidden states [1, tokens, hidden] of a fixed sentence; an encoder-decoder reads and writes it."""
+    ids = resident.tokenizer(_PROBE, add_special_tokens=False)["input_ids"][: resident.ref.context_length]
     with torch.inference_mode(), activate(resident.linears, adapter):
-        return logits_of(resident, prefill(resident, SlotCache(), [ids])[0])
+        if resident.family == "encoder_decoder":
+            sentence = np.asarray(ids, dtype=np.int32)
+            pairs = pack_pairs([PairIds(1, sentence, sentence, is_truncated=False)], frame_of(resident).start)
+            return pair_hidden(resident, pairs.to(resident.device))
+        tokens = torch.tensor([ids], device=resident.device)
+        with packed([len(ids)], resident.device):
+            return resident.backbone(tokens, torch.arange(len(ids), device=resident.device)[None, :])

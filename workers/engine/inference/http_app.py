@@ -1,9 +1,10 @@
-"""The private HTTP face of the serving process: POST /generate, POST /preview, GET /health."""
+"""The private HTTP face of the serving process: POST /generate, POST /predict, POST /preview, GET /health."""
 
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -14,9 +15,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.contracts.errors import WorkerError, WorkerFailure
 from app.contracts.generation import Done, ErrorLine, GenerationLine
+from app.contracts.predictions import Predictions, PredictSpec
 from app.contracts.previews import PreviewSpec
 from app.contracts.specs import GenerateSpec
-from workers.engine.inference.scheduler import Job, Scheduler, describe
+from workers.engine.inference.failures import describe
+from workers.engine.inference.prediction_turns import PredictJob
+from workers.engine.inference.scheduler import Job, Scheduler
 from workers.engine.previews.previewer import Previewer
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -29,14 +33,18 @@ def build_app(scheduler: Scheduler, *, token: str | None) -> Starlette:
     """The application; with a `token` every path but /health wants it as a bearer."""
 
     async def generate(request: Request) -> Response:
-        try:
-            spec = GenerateSpec.model_validate_json(await _body(request))
-            answer = _Answer(spec, scheduler)
-        except ValidationError as error:
-            return _refused(_invalid(error))
-        except WorkerFailure as failure:
-            return _refused(failure.error)
-        return await answer.respond(request)
+        spec = GenerateSpec.model_validate_json(await _body(request))
+        return await _Answer(spec, scheduler).respond(request)
+
+    async def predict(request: Request) -> Response:
+        spec = PredictSpec.model_validate_json(await _body(request))
+        return await _predict(spec, scheduler, request)
+
+    previewer = Previewer()
+
+    async def preview(request: Request) -> Response:
+        answer = await previewer.answer(PreviewSpec.model_validate_json(await _body(request)))
+        return Response(answer.model_dump_json(), media_type="application/json")
 
     async def health(_request: Request) -> Response:
         is_well = scheduler.is_alive
@@ -50,38 +58,60 @@ def build_app(scheduler: Scheduler, *, token: str | None) -> Starlette:
     return Starlette(
         routes=[
             Route("/generate", _guarded(generate, token), methods=["POST"]),
-            Route("/preview", _guarded(_preview_with(Previewer()), token), methods=["POST"]),
+            Route("/predict", _guarded(predict, token), methods=["POST"]),
+            Route("/preview", _guarded(preview, token), methods=["POST"]),
             Route("/health", health, methods=["GET"]),
         ]
     )
 
 
-def _guarded(answer: Handler, token: str | None) -> Handler:
-    """Only for callers that send the token, where there is one."""
+def _guarded(handle: Handler, token: str | None) -> Handler:
+    """The handler behind the token; what it refuses is answered in words."""
 
     async def guarded(request: Request) -> Response:
         if token is not None and not _has_token(request, token):
             message = "The bearer token is missing or wrong; send this server's token."
             return _refused(WorkerError(kind="usage", code="invalid_token", message=message), status=401)
-        return await answer(request)
-
-    return guarded
-
-
-def _preview_with(previewer: Previewer) -> Handler:
-
-    async def preview(request: Request) -> Response:
         try:
-            answer = await previewer.answer(PreviewSpec.model_validate_json(await _body(request)))
+            return await handle(request)
         except ValidationError as error:
             return _refused(_invalid(error))
         except WorkerFailure as failure:
             return _refused(failure.error)
         except Exception as error:  # noqa: BLE001 — the command edge: a request must not end without its reason
             return _refused(describe(error))
-        return Response(answer.model_dump_json(), media_type="application/json")
 
-    return preview
+    return guarded
+
+
+async def _predict(spec: PredictSpec, scheduler: Scheduler, request: Request) -> Response:
+    """Waits for all predictions; a client that goes away stops the work."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Predictions | ErrorLine] = loop.create_future()
+
+    def settle(found: Predictions | ErrorLine) -> None:
+        if not answer.done():
+            answer.set_result(found)
+
+    def deliver(found: Predictions | ErrorLine) -> None:
+        with suppress(RuntimeError):  # the event loop has ended with the process: nobody reads any more
+            loop.call_soon_threadsafe(settle, found)
+
+    job = PredictJob(spec, deliver)
+    scheduler.submit(job)
+    gone = asyncio.create_task(_until_disconnected(request))
+    awaited: set[asyncio.Future[Any]] = {answer, gone}
+    try:
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        job.is_cancelled = True
+    if not answer.done():
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+    found = answer.result()
+    if isinstance(found, ErrorLine):
+        return _refused(found.error)
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 class _Answer:

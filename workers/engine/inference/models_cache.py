@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from app.contracts.predictions import PredictSpec
 from app.contracts.specs import AdapterRef, BaseRef, GenerateSpec
 from workers.engine.base_model import ResidentBase, load_base
 from workers.engine.inference.adapters import load_verified_adapter, require_active
@@ -43,7 +44,7 @@ class ModelsCache:
         self._load = load
         self._bases: OrderedDict[str, _LoadedBase] = OrderedDict()
 
-    def can_serve(self, spec: GenerateSpec, busy: Collection[str]) -> bool:
+    def can_serve(self, spec: GenerateSpec | PredictSpec, busy: Collection[str]) -> bool:
         """Whether the base is here, or there is room for it without touching the `busy` ones (by hash)."""
         is_here = spec.base.weights_sha256 in self._bases
         return is_here or len(self._bases) < self._max_bases or any(key not in busy for key in self._bases)
@@ -52,6 +53,11 @@ class ModelsCache:
         """The model a request names. Raises `WorkerFailure` when it cannot be loaded or does nothing."""
         base = self._base(spec.base, busy)
         return base.resident, None if spec.adapter is None else self._adapter(base, spec.adapter)
+
+    def get_tuned(self, spec: PredictSpec, busy: Collection[str] = ()) -> tuple[ResidentBase, AdapterWeights]:
+        """The same for a request that always names an adapter."""
+        base = self._base(spec.base, busy)
+        return base.resident, self._adapter(base, spec.adapter)
 
     def _base(self, ref: BaseRef, busy: Collection[str]) -> _LoadedBase:
         found = self._bases.get(ref.weights_sha256)

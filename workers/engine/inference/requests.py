@@ -8,6 +8,21 @@ from workers.engine.inference.prompts import Echo, Prompt, token_limit
 from workers.engine.inference.sampling import check_logit_bias
 from workers.engine.inference.token_text import TokenText
 from workers.engine.recipes.templates import RowRefusedError, render_completion_prompt, render_prompt
+from workers.engine.training.lora import AdapterWeights
+
+
+def require_writer(resident: ResidentBase, adapter: AdapterWeights | None) -> None:
+    """Usage failure `unsupported_task` for a base or adapter that labels texts instead of continuing them."""
+    if resident.family != "decoder":
+        family = resident.family.replace("_", "-")
+        raise usage(
+            "unsupported_task",
+            f"The base '{resident.ref.id}' is an {family}: it holds no conversations. "
+            "Tune it for a task of its own and ask the tuned model.",
+            param="model",
+        )
+    if adapter is not None and adapter.vectors:
+        raise usage("unsupported_task", "This model labels texts and writes none; ask it to predict.", param="model")
 
 
 def encode_request(resident: ResidentBase, spec: GenerateSpec, *, key: int) -> Prompt:

@@ -1,24 +1,25 @@
-"""One thread runs all requests: they join their model's batch in order of arrival, batches step in turns."""
+"""One thread runs all requests: they join their model's batch in order of arrival, batches step in turns.
+
+Predictions take their turns between the steps of the batches.
+"""
 
 import queue
-import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-import torch
-
 from app.contracts.errors import WorkerError, WorkerFailure, transient
 from app.contracts.generation import Done, ErrorLine, GenerationLine, Timing, TokenDelta
 from app.contracts.specs import GenerateSpec
+from workers.engine.inference.failures import describe
 from workers.engine.inference.generate import Ended, RunningBatch, StepEvent
 from workers.engine.inference.models_cache import ModelKey, ModelsCache, model_key
+from workers.engine.inference.prediction_turns import PredictionTurns, PredictJob
 from workers.engine.inference.prompts import Prompt
-from workers.engine.inference.requests import encode_request
+from workers.engine.inference.requests import encode_request, require_writer
 
 MAX_WAITING = 256
 _MAX_BATCHES = 4
@@ -44,10 +45,11 @@ class Scheduler:
 
     def __init__(self, models: ModelsCache) -> None:
         self._models = models
-        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # None wakes the thread
-        self._waiting: deque[Job] = deque()
+        self._inbox: queue.SimpleQueue[Job | PredictJob | None] = queue.SimpleQueue()  # None wakes the thread
+        self._waiting: deque[Job | PredictJob] = deque()
         self._batches: dict[ModelKey, RunningBatch] = {}
         self._jobs: dict[int, tuple[Job, ModelKey]] = {}
+        self._predictions = PredictionTurns()
         self._next_key = 0
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
@@ -69,13 +71,13 @@ class Scheduler:
 
     @property
     def running(self) -> int:
-        return len(self._jobs)
+        return len(self._jobs) + len(self._predictions)
 
     @property
     def waiting(self) -> int:
         return len(self._waiting) + self._inbox.qsize()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | PredictJob) -> None:
         """Raises a transient failure when too many wait already or the process is about to leave."""
         if self._is_stopping:
             raise _STOPPING
@@ -86,19 +88,21 @@ class Scheduler:
     def _run(self) -> None:
         try:
             while not self._is_stopping:
-                self._collect(block=not (self._waiting or self._batches))
+                self._collect(block=not (self._waiting or self._batches or len(self._predictions)))
                 self._drop_cancelled()
                 self._admit()
                 for key, batch in list(self._batches.items()):
                     self._guard(key, batch.step)
                     if batch.is_idle:
                         self._batches.pop(key, None)
+                self._predictions.take()
         finally:
             self._is_stopping = True
             self._collect(block=False)
             leaving = ErrorLine(error=_STOPPING.error)
             for job in (*self._waiting, *(job for job, _ in self._jobs.values())):
                 job.deliver(leaving)
+            self._predictions.end_all(_STOPPING.error)
 
     def _collect(self, *, block: bool) -> None:
         while block or not self._inbox.empty():
@@ -109,6 +113,7 @@ class Scheduler:
 
     def _drop_cancelled(self) -> None:
         self._waiting = deque(job for job in self._waiting if not job.is_cancelled)
+        self._predictions.drop_cancelled()
         for key, (job, batch) in list(self._jobs.items()):
             if job.is_cancelled:
                 self._batches[batch].cancel(key)
@@ -120,31 +125,51 @@ class Scheduler:
         joining: dict[ModelKey, list[Prompt]] = {}
         while self._waiting:
             job = self._waiting[0]
-            key = model_key(job.spec)
             try:
-                prompt = self._prepare(job, key)
+                is_in = self._begin(job) if isinstance(job, PredictJob) else self._join(job, joining)
             except WorkerFailure as failure:
                 self._refuse_first(failure.error)
                 continue
             except Exception as error:  # noqa: BLE001 — the command edge: one request must not end the process
                 self._refuse_first(describe(error))
                 continue
-            if prompt is None or not self._batches[key].has_room(prompt, joining.get(key, [])):
+            if not is_in:
                 break
             self._waiting.popleft()
-            job.admitted = time.monotonic()
-            self._jobs[prompt.key] = (job, key)
-            joining.setdefault(key, []).append(prompt)
         for key, prompts in joining.items():
             self._guard(key, partial(self._batches[key].admit, prompts))
+
+    def _begin(self, job: PredictJob) -> bool:
+        """Whether there was room for the request and its model."""
+        busy = self._busy()
+        if not self._predictions.has_room or not self._models.can_serve(job.spec, busy):
+            return False
+        self._predictions.open(job, *self._models.get_tuned(job.spec, busy))
+        return True
+
+    def _join(self, job: Job, joining: dict[ModelKey, list[Prompt]]) -> bool:
+        """Whether there was room for the request in its model's batch; `joining` is who gets in beside it."""
+        key = model_key(job.spec)
+        prompt = self._prepare(job, key)
+        if prompt is None or not self._batches[key].has_room(prompt, joining.get(key, [])):
+            return False
+        job.admitted = time.monotonic()
+        self._jobs[prompt.key] = (job, key)
+        joining.setdefault(key, []).append(prompt)
+        return True
+
+    def _busy(self) -> set[str]:
+        """Hashes of the bases at work."""
+        return {base for base, _ in self._batches} | set(self._predictions.bases)
 
     def _prepare(self, job: Job, key: ModelKey) -> Prompt | None:
         """The request in tokens, with a batch open for it; None where its model cannot be loaded yet."""
         if key not in self._batches:
-            busy = {base for base, _ in self._batches}
+            busy = self._busy()
             if len(self._batches) >= _MAX_BATCHES or not self._models.can_serve(job.spec, busy):
                 return None
             resident, adapter = self._models.get(job.spec, busy)
+            require_writer(resident, adapter)
             self._batches[key] = RunningBatch(resident, adapter, max_cache_tokens=_MAX_CACHE_TOKENS)
         if job.prompt is None:
             self._next_key += 1
@@ -183,14 +208,3 @@ class Scheduler:
             total_ms=(now - job.arrived) * 1000,
         )
         job.deliver(Done(usage=event.usage, timing=timing))
-
-
-def describe(error: Exception) -> WorkerError:
-    """What the caller is told about an unexpected exception: never paths or stacks; those go to the log."""
-    traceback.print_exception(error, file=sys.stderr)
-    is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-    if is_memory:
-        message = "The device ran out of memory while answering; try again, or send a shorter prompt."
-        return WorkerError(kind="transient", code="out_of_memory", message=message)
-    message = f"The serving process failed unexpectedly ({type(error).__name__}); its log has the details."
-    return WorkerError(kind="fatal", code="engine_error", message=message)

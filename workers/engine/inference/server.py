@@ -12,6 +12,9 @@ An error before the first line is a status (400, 401, 500, 503) with {"kind": "e
 body; one after it is that object as the last line. A stream without `done` or `error` at its end was cut.
 Closing the connection stops the work. Models are loaded when first asked for.
 
+`POST /predict` takes a `PredictSpec` and answers with one `Predictions` (app/contracts/predictions.py); errors have
+the same statuses and bodies.
+
 `POST /preview` takes a `PreviewSpec` (app/contracts/previews.py) and answers with one `Preview` as JSON, or with
 an error as above. It reads the base's tokenizer only and waits for no answer that is being generated.
 

@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid
 from app.contracts.rows import ChatMessage, ChatRow, PreferenceRow, Row
 from app.contracts.specs import DpoSpec
 from workers.engine.base_model import ResidentBase
-from workers.engine.recipes.chat import fit
+from workers.engine.recipes.chat import fit_prompt
 from workers.engine.recipes.recipe import EncodedRows, Poll, Score
 from workers.engine.recipes.templates import EncodedRow, RowRefusedError, encode_row
 from workers.engine.training.batches import PackedBatch, fill_bins, pack_in_order
@@ -165,7 +165,7 @@ def encode_pair(resident: ResidentBase, row: PreferenceRow, limit: int) -> Encod
     excess = max(0, max(first.tokens, second.tokens) - limit)
     longest_first = sorted((first, second), key=lambda encoded: -encoded.tokens)
     # The longer one is cut first: a refusal speaks of the row that does not fit.
-    fitted = {id(encoded): fit(resident, encoded, encoded.tokens - excess) for encoded in longest_first}
+    fitted = {id(encoded): fit_prompt(resident, encoded, encoded.tokens - excess) for encoded in longest_first}
     return EncodedPair(fitted[id(first)], fitted[id(second)])
 
 

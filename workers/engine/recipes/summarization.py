@@ -122,15 +122,40 @@ def fit_source(resident: ResidentBase, row: EncodedRow, limit: int) -> EncodedRo
     if excess <= 0:
         return row
     answer = int(np.argmax(row.is_supervised))
-    prompt = row.input_ids[:answer].tolist()
-    head, tail = _surroundings(resident, prompt)
-    if head + tail + excess > answer:
+    cut = _end_of_source(resident, row.input_ids[:answer].tolist(), excess)
+    if cut is None:
         raise RowRefusedError(
             f"too long: {row.tokens} tokens, of which {row.tokens - answer} are the target's; the limit is {limit}"
         )
-    end = answer - tail
-    keep = np.r_[0 : end - excess, end : row.tokens]
+    keep = np.r_[0 : cut.start, cut.stop : row.tokens]
     return replace(row, input_ids=row.input_ids[keep], is_supervised=row.is_supervised[keep], is_truncated=True)
+
+
+def source_prompt(resident: ResidentBase, text: str, limit: int) -> tuple[list[int], bool]:
+    """What a decoder is asked with to write for a text, and whether the text's end was cut to fit `limit` tokens.
+
+    `RowRefusedError` when what stands around the text does not fit, or the text holds control tokens.
+    """
+    (row,) = chat_rows(resident, [TextPair(line=1, source=text, target="")])
+    asked = row.messages[0]
+    if row.is_completion:
+        prompt = render_completion_prompt(resident.tokenizer, asked.content or "")
+    else:
+        prompt = render_prompt(resident.tokenizer, [asked])
+    excess = len(prompt) - limit
+    if excess <= 0:
+        return prompt, False
+    cut = _end_of_source(resident, prompt, excess)
+    if cut is None:
+        raise RowRefusedError(f"the prompt around it has more than {limit} tokens")
+    return prompt[: cut.start] + prompt[cut.stop :], True
+
+
+def _end_of_source(resident: ResidentBase, prompt: list[int], tokens: int) -> range | None:
+    """The places of the last `tokens` of the source in a prompt; None where it has not so many."""
+    head, tail = _surroundings(resident, prompt)
+    end = len(prompt) - tail
+    return range(end - tokens, end) if end - tokens >= head else None
 
 
 def _surroundings(resident: ResidentBase, prompt: list[int]) -> tuple[int, int]:

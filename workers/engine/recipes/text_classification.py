@@ -76,18 +76,15 @@ class TextClassification:
             elif not self.is_multi_label and len(row.labels) != 1:
                 dropped.append((row.line, f"has {len(row.labels)} labels where each text has one"))
             else:
-                kept.append(self._encode(row, limit, tuple(index[label] for label in row.labels)))
+                labels = tuple(index[label] for label in row.labels)
+                kept.append(self.encode_text(row.text, limit, line=row.line, labels=labels))
             on_progress(done)
         return EncodedRows(tuple(kept), tuple(dropped))
 
-    def encode_text(self, text: str, limit: int) -> LabelledIds:
-        """A text to be labelled."""
+    def encode_text(self, text: str, limit: int, *, line: int = 1, labels: tuple[int, ...] = ()) -> LabelledIds:
+        """A text with the indices of its labels."""
         tokens = tokenise(self.resident, text, limit)
-        return LabelledIds(1, tokens.input_ids, (), tokens.is_truncated)
-
-    def _encode(self, row: LabelledText, limit: int, labels: tuple[int, ...]) -> LabelledIds:
-        tokens = tokenise(self.resident, row.text, limit)
-        return LabelledIds(row.line, tokens.input_ids, labels, tokens.is_truncated)
+        return LabelledIds(line, tokens.input_ids, labels, tokens.is_truncated)
 
     def begin(
         self,
