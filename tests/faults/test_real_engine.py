@@ -62,7 +62,8 @@ def test_the_published_adapter_is_the_one_the_engine_wrote(real_house: House, tm
     archive = tmp_path / "adapter.tar"
     house.context.artifacts.fetch(model.archive_key, archive, sha256=model.archive_sha256)
     with tarfile.open(archive) as tar:
-        assert sorted(tar.getnames()) == ["adapter_config.json", "adapter_model.safetensors", "manifest.json"]
+        names = ["adapter_config.json", "adapter_model.safetensors", "manifest.json", "tunesmith.json"]
+        assert sorted(tar.getnames()) == names
         manifest = json.load(tar.extractfile("manifest.json"))
     assert manifest["files"] == model.files
     assert model.files["adapter_model.safetensors"]["sha256"] == model.adapter_sha256
@@ -84,3 +85,29 @@ def test_cancel_and_sigterm_reach_the_real_engine(real_house: House) -> None:
     job = house.job(second)
     assert (job.status, job.attempts) == ("queued", 0)
     assert job.resume_checkpoint is not None
+
+
+@pytest.mark.slow
+def test_rows_with_labels_become_a_scored_classifier_on_an_encoder(real_house: House) -> None:
+    from tests.support.tiny_encoders import build_tiny_encoder  # noqa: PLC0415 - torch takes seconds to import
+
+    house = real_house
+    build_tiny_encoder(house.context.settings.bases_dir / "tiny-bert")
+    with house.services() as services:
+        found = services.bases.inspect("tiny-bert")
+        services.bases.register("system", "tiny-bert", found, licence="Apache-2.0", source="test")
+    words = {"billing": "my money back", "delivery": "the parcel is late"}
+    labels = [list(words)[number % 2] for number in range(120)]
+    lines = [{"text": f"{words[label]} {number}", "label": label} for number, label in enumerate(labels)]
+    job_id = house.submit(base="tiny-bert", lines=lines, epochs=2, batch_size=8)
+    with house.gpu_worker():
+        job = house.wait_for_status(job_id, "succeeded", 90)
+    assert job.task == "text-classification"
+    assert job.evaluation["labels"] == ["billing", "delivery"]
+    assert job.evaluation["tuned"]["classification"]["n"] == 12
+    said = house.events(job_id)
+    assert any(message.startswith("early_stopping after 3 checks") for message in said)
+    assert any(message.startswith("The result is ") for message in said)
+    assert any(message.startswith("Evaluation on 12 held-out examples: accuracy") for message in said)
+    model = house.models(job_id)[job.tuned_model_id]
+    assert (model.recipe, model.labels, model.tuning) == ("text_classification", ["billing", "delivery"], "adapter")
