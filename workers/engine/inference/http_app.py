@@ -16,10 +16,9 @@ from app.contracts.errors import WorkerError, WorkerFailure
 from app.contracts.generation import Done, ErrorLine, GenerationLine
 from app.contracts.previews import PreviewSpec
 from app.contracts.specs import GenerateSpec
-from workers.engine.inference.scheduler import Job, Scheduler, describe
+from workers.engine.inference.scheduler import Job, Scheduler
 from workers.engine.previews.previewer import Previewer
 
-Handler = Callable[[Request], Awaitable[Response]]
 _MAX_BODY_BYTES = 32 * 2**20
 _CLIENT_CLOSED_REQUEST = 499  # nobody reads it
 _STATUS = {"usage": 400, "transient": 503, "fatal": 500}
@@ -27,16 +26,15 @@ _STATUS = {"usage": 400, "transient": 503, "fatal": 500}
 
 def build_app(scheduler: Scheduler, *, token: str | None) -> Starlette:
     """The application; with a `token` every path but /health wants it as a bearer."""
+    previewer = Previewer()
 
     async def generate(request: Request) -> Response:
-        try:
-            spec = GenerateSpec.model_validate_json(await _body(request))
-            answer = _Answer(spec, scheduler)
-        except ValidationError as error:
-            return _refused(_invalid(error))
-        except WorkerFailure as failure:
-            return _refused(failure.error)
-        return await answer.respond(request)
+        spec = GenerateSpec.model_validate_json(await _body(request))
+        return await _Answer(spec, scheduler).respond(request)
+
+    async def preview(request: Request) -> Response:
+        spec = PreviewSpec.model_validate_json(await _body(request))
+        return Response((await previewer.answer(spec)).model_dump_json(), media_type="application/json")
 
     async def health(_request: Request) -> Response:
         is_well = scheduler.is_alive
@@ -50,38 +48,30 @@ def build_app(scheduler: Scheduler, *, token: str | None) -> Starlette:
     return Starlette(
         routes=[
             Route("/generate", _guarded(generate, token), methods=["POST"]),
-            Route("/preview", _guarded(_preview_with(Previewer()), token), methods=["POST"]),
+            Route("/preview", _guarded(preview, token), methods=["POST"]),
             Route("/health", health, methods=["GET"]),
         ]
     )
 
 
-def _guarded(answer: Handler, token: str | None) -> Handler:
-    """Only for callers that send the token, where there is one."""
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _guarded(handle: Handler, token: str | None) -> Handler:
+    """The handler behind the token; what it refuses is answered in words."""
 
     async def guarded(request: Request) -> Response:
         if token is not None and not _has_token(request, token):
             message = "The bearer token is missing or wrong; send this server's token."
             return _refused(WorkerError(kind="usage", code="invalid_token", message=message), status=401)
-        return await answer(request)
-
-    return guarded
-
-
-def _preview_with(previewer: Previewer) -> Handler:
-
-    async def preview(request: Request) -> Response:
         try:
-            answer = await previewer.answer(PreviewSpec.model_validate_json(await _body(request)))
+            return await handle(request)
         except ValidationError as error:
             return _refused(_invalid(error))
         except WorkerFailure as failure:
             return _refused(failure.error)
-        except Exception as error:  # noqa: BLE001 — the command edge: a request must not end without its reason
-            return _refused(describe(error))
-        return Response(answer.model_dump_json(), media_type="application/json")
 
-    return preview
+    return guarded
 
 
 class _Answer:
