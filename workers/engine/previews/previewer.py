@@ -39,7 +39,7 @@ class Previewer:
             return preview(self._side(spec.base), spec)
         except WorkerFailure:
             raise
-        except Exception as error:  # noqa: BLE001 — the command edge: a tokenizer's surprise gets words, too
+        except Exception as error:
             raise WorkerFailure(describe(error)) from error
 
     def _side(self, ref: BaseRef) -> TextSide:
