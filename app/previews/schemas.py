@@ -18,8 +18,8 @@ class PreviewCreate(BaseModel):
     sample: Sample = Field(default="head", description="the first rows, the longest, or some drawn at random")
     start_line: Annotated[int, Field(ge=1, description="rows of this line of the file or a later one")] = 1
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="of the random sample")] = 0
-    max_length: Annotated[int, Field(ge=1, description="tokens a row may have; default: the base's context")] | None = (
-        None
+    max_length: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="tokens a row may have; default: the base's context"
     )
 
     task: Annotated[Task, Field(strict=False)] | None = Field(
