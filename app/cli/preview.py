@@ -29,6 +29,8 @@ def preview(
     seed: Annotated[int, typer.Option(help="Another seed draws other rows.", min=0)] = 0,
     start_line: Annotated[int, typer.Option(help="Rows from this line of the file on.", min=1)] = 1,
     max_length: Annotated[int | None, typer.Option(help="Tokens a row may have; default: the base's context.")] = None,
+    task: Annotated[str | None, typer.Option(help="As for `train`; default: what the rows are.")] = None,
+    method: Annotated[str | None, typer.Option(help="supervised or dpo; default: what the rows are.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Fold no long texts.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Mark learned text with ⟦ ⟧ instead of colours.")] = False,
 ) -> None:
@@ -43,6 +45,8 @@ def preview(
         "seed": seed,
         "start_line": start_line,
         "max_length": max_length,
+        "task": task,
+        "method": method,
     }
     with session.client() as client, _uploaded(client, file) as file_id:
         asked = {name: value for name, value in body.items() if value is not None}

@@ -46,7 +46,7 @@ class PreviewView:
         if hidden > 0:
             self._say("✗", f"… and {hidden} more faults", "red")
         for row in preview["rows"]:
-            self._row(row, _LEARNED_UNITS.get(preview["recipe"] or "", ""))
+            self._row(row, _LEARNED_UNITS.get(preview["format"], ""))
         self._sums(preview)
         if preview["warnings"]:
             self.console.print()
@@ -57,7 +57,7 @@ class PreviewView:
         counts = preview["file"]
         title = Text(visible(name), "bold")
         more = "" if counts["is_complete"] else "+"
-        kind = preview["format"] or "unknown format"
+        kind = (preview["format"] or "unknown format").replace("_", " ")
         title.append(f"  {counts['rows']}{more} rows, {kind}", "default not bold")
         self.console.print(title)
         self.console.print(Text(f"as {preview['base']} reads it, at most {preview['max_length']} tokens a row", REST))
@@ -150,7 +150,7 @@ class PreviewView:
         table.add_row(
             "shown",
             *(f"{shown[name]:,}" for name in ("rows", "tokens", "trained_tokens")),
-            "" if preview["recipe"] in _LEARNED_UNITS else f"{share:.1%}",
+            "" if preview["format"] in _LEARNED_UNITS else f"{share:.1%}",
             *(f"{shown[name]:,}" for name in ("truncated_rows", "dropped_rows")),
             "",
         )

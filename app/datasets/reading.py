@@ -64,7 +64,7 @@ def read_file(source: SourceFile, chunks: Iterable[bytes], wanted: Wanted) -> Fi
         faults=tuple(listed),
         fault_count=counts.total(),
         fault_counts=dict(counts),
-        refusal=None if reader.refused is None else _refusal(source, reader.refused, wanted),
+        refusal=None if reader.refused is None else refusal(source.file_id, reader.refused, wanted),
         ignored_columns=reader.ignored_columns,
     )
     return FileFinding(report, rows, reader.is_broken_off, oddities["equal_answers"], oddities["long_targets"])
@@ -78,21 +78,21 @@ def _oddities(row: Row) -> list[str]:
     return []
 
 
-def _refusal(source: SourceFile, found: Format, wanted: Wanted) -> str:
+def refusal(file_id: str, found: Format, wanted: Wanted) -> str:
     """Why the whole file is of no use to the job: its task first, then its method, in OpenAI's words."""
     if wanted.task is not None and task_of(found) != wanted.task:
         one = format_of(wanted.task)
         needed = UNDERSTOOD[one] if one else f"{UNDERSTOOD['chat']}, or {UNDERSTOOD['completion']}"
         return (
-            f"Input file {source.file_id} holds {wire_name(found)} rows, but the job's task is '{wanted.task.value}', "
+            f"Input file {file_id} holds {wire_name(found)} rows, but the job's task is '{wanted.task.value}', "
             f"which needs {needed}. Give such a file, or the task '{task_of(found).value}'."
         )
     if found == "preference":
         return (
-            f"Input file {source.file_id} is in the fine-tune-preference format, but the specified fine-tuning job "
+            f"Input file {file_id} is in the fine-tune-preference format, but the specified fine-tuning job "
             f"is not using 'dpo' as the training method (provided method={wanted.method})."
         )
     return (
-        f"Input file {source.file_id} is in the fine-tune-{wire_name(found)} format, but the specified fine-tuning job "
+        f"Input file {file_id} is in the fine-tune-{wire_name(found)} format, but the specified fine-tuning job "
         f"is not using 'supervised' as the training method (provided method={wanted.method})."
     )

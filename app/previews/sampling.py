@@ -10,6 +10,7 @@ from typing import Literal
 from app.contracts.rows import LabelledText, Row, TaggedText
 from app.datasets.parsing import FileReader
 from app.datasets.report import Fault, Format
+from app.datasets.tasks import Method, Task
 
 Sample = Literal["head", "longest", "random"]
 MAX_LISTED_FAULTS = 20
@@ -26,6 +27,8 @@ class Wish:
     sample: Sample = "head"
     start_line: int = 1
     seed: int = 0
+    task: Task | None = None
+    method: Method | None = None
 
 
 @dataclass
@@ -34,6 +37,8 @@ class FileSample:
 
     rows: list[Row] = field(default_factory=list)
     format: Format | None = None
+    refused: Format | None = None
+    """The file holds such rows, which the wished task or method does not train on."""
     examples: int = 0
     faulty: int = 0
     faults: list[Fault] = field(default_factory=list)
@@ -51,13 +56,14 @@ class FileSample:
             self.labels.update(span.label for span in row.spans)
 
 
-def sample_file(chunks: Iterable[bytes], wish: Wish) -> FileSample:
+def sample_file(filename: str, chunks: Iterable[bytes], wish: Wish) -> FileSample:
     """One pass. Memory: the rows to show; of rows sized in megabytes fewer are kept than were wished for."""
     found = FileSample()
-    reader = FileReader()
-    chosen = _choose(_good_rows(reader.read(_beginning(chunks, found)), found), wish)
+    reader = FileReader(filename=filename, task=wish.task, method=wish.method)
+    chosen = _choose(_good_rows(reader, _beginning(chunks, found), found), wish)
     found.rows = list(_within_budget(chosen))
-    found.format, found.examples = reader.format, reader.examples
+    # What is wrong with a header is a fault of no example.
+    found.format, found.refused, found.examples = reader.format, reader.refused, max(reader.examples, found.faulty)
     return found
 
 
@@ -75,16 +81,16 @@ def _beginning(chunks: Iterable[bytes], found: FileSample) -> Iterator[bytes]:
         yield chunk
 
 
-def _good_rows(items: Iterable[Row | Fault], found: FileSample) -> Iterator[Row]:
-    last_faulty = 0
-    for item in items:
+def _good_rows(reader: FileReader, chunks: Iterable[bytes], found: FileSample) -> Iterator[Row]:
+    last_faulty: int | None = None
+    for item in reader.read(chunks):
         if not isinstance(item, Fault):
             found.note_labels(item)
             yield item
             continue
         found.fault_counts[item.check] += 1
-        found.faulty += item.line != last_faulty
-        last_faulty = item.line
+        found.faulty += reader.examples != last_faulty
+        last_faulty = reader.examples
         if len(found.faults) < MAX_LISTED_FAULTS:
             found.faults.append(item)
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.contracts.previews import MAX_PREVIEW_ROWS, PreviewRow, PreviewTotals
-from app.contracts.specs import Recipe
-from app.datasets.report import Fault
+from app.datasets.report import Fault, Format
+from app.datasets.tasks import Method, Task
 from app.previews.sampling import Sample
 
 
@@ -18,9 +18,14 @@ class PreviewCreate(BaseModel):
     sample: Sample = Field(default="head", description="the first rows, the longest, or some drawn at random")
     start_line: Annotated[int, Field(ge=1, description="rows of this line of the file or a later one")] = 1
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="of the random sample")] = 0
-    max_length: Annotated[int, Field(ge=1, description="tokens a row may have; default: the base's context")] | None = (
-        None
+    max_length: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="tokens a row may have; default: the base's context"
     )
+
+    task: Annotated[Task, Field(strict=False)] | None = Field(
+        default=None, description="as a job's; default: by the rows"
+    )
+    method: Method | None = Field(default=None, description="as a job's; default: by the rows")
 
 
 class FileCounts(BaseModel):
@@ -39,8 +44,8 @@ class PreviewObject(BaseModel):
     file_id: str
     model: str
     base: str
-    recipe: Recipe | None = Field(description="what would be trained; null if no good row is shown")
-    format: str | None = Field(description="null if no row of the file could be read")
+    task: Task | None = Field(description="what a job on this file trains; null if no row of the file could be read")
+    format: Format | None = Field(description="null if no row of the file could be read")
     max_length: int = Field(description="tokens a row may have in this preview")
     file: FileCounts
     faults: list[Fault] = Field(description="the first faults of the file, each with its line")

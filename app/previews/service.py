@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from app.contracts.previews import Preview, PreviewSpec, PreviewTotals
 from app.contracts.specs import BaseRef
+from app.datasets.reading import Wanted, refusal
+from app.datasets.tasks import task_of
 from app.errors import InvalidInput, NotFound
 from app.files.service import FileService
 from app.identity.caller import Caller
@@ -19,6 +21,7 @@ class PreviewSource:
     """What the transaction found; reading the bytes needs no database."""
 
     file_id: str
+    filename: str
     chunks: Iterator[bytes]
     model: str
     base: BaseRef
@@ -36,13 +39,32 @@ class PreviewService:
             model = self._registry.resolve(caller, model_id)
         except NotFound as error:
             raise InvalidInput(error.message, param="model", code=error.code) from None
-        return PreviewSource(file.id, self._files.open(file), model.id, model.base)
+        return PreviewSource(file.id, file.filename, self._files.open(file), model.id, model.base)
 
 
 def read_sample(source: PreviewSource, body: PreviewCreate) -> FileSample:
-    """Slow for a long file: to be called outside of the transaction."""
-    wish = Wish(limit=body.limit, sample=body.sample, start_line=body.start_line, seed=body.seed)
-    return sample_file(source.chunks, wish)
+    """Slow for a long file: to be called outside of the transaction. `InvalidInput` for rows of another task."""
+    sample = sample_file(
+        source.filename,
+        source.chunks,
+        Wish(
+            limit=body.limit,
+            sample=body.sample,
+            start_line=body.start_line,
+            seed=body.seed,
+            task=body.task,
+            method=body.method,
+        ),
+    )
+    if sample.refused is not None:
+        wanted = Wanted(task=body.task, method=body.method or "supervised")
+        is_task = body.task is not None and task_of(sample.refused) != body.task
+        raise InvalidInput(
+            refusal(source.file_id, sample.refused, wanted),
+            param="task" if is_task else "method",
+            code="file_of_another_kind",
+        )
+    return sample
 
 
 def preview_spec(source: PreviewSource, body: PreviewCreate, sample: FileSample) -> PreviewSpec | None:
@@ -69,7 +91,7 @@ def preview_object(
         file_id=source.file_id,
         model=source.model,
         base=source.base.id,
-        recipe=sample.rows[0].kind if sample.rows else None,
+        task=None if sample.format is None else task_of(sample.format),
         format=sample.format,
         max_length=limit if found is None else found.max_length,
         file=FileCounts(

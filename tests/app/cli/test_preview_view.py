@@ -37,11 +37,10 @@ def row(line, *parts, dropped=None, labels=None, tokens=20, trained=3):
     }
 
 
-def answer(*rows, recipe="chat", faults=(), warnings=()):
+def answer(*rows, kind="chat", faults=(), warnings=()):
     return {
         "base": "smollm2",
-        "recipe": recipe,
-        "format": "chat",
+        "format": kind,
         "max_length": 2048,
         "file": {
             "rows": 320,
@@ -171,7 +170,7 @@ def test_entities_carry_their_labels_and_other_words_no_mark():
             name="text",
         ),
     )
-    assert body(page(answer(tagged, recipe="token_classification"))) == (
+    assert body(page(answer(tagged, kind="token_classification"))) == (
         "── line 1 ─────────────────────────────────────── 20 tokens · 3 words learned ──\n"
         "┃ ⟦Anna·PER⟧ lives in ⟦New York·LOC⟧."
     )
@@ -184,7 +183,7 @@ def test_of_two_answers_the_prompt_is_shown_once():
         part(prompt, segment("Hi!", learned=True, turn=1), name="preferred", tokens=9, trained=2, cut=4),
         part(prompt, segment("What?", learned=True, turn=1), name="non_preferred", tokens=10, trained=3, cut=4),
     )
-    assert body(page(answer(pair, recipe="preference"))).splitlines()[1:] == [
+    assert body(page(answer(pair, kind="preference"))).splitlines()[1:] == [
         "├─ preferred answer: 9 tokens, 2 learned",
         "│ ✂ 4 tokens do not fit and are left out (the beginning)",
         "│ user",

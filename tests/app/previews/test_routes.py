@@ -58,7 +58,7 @@ def preview(api, file_id, **body):
 def test_rows_are_shown_with_their_sums_and_the_counts_of_the_file(api, engine):
     answer = preview(api, upload(api, *[line()] * 12), limit=3).json()
     assert answer["object"] == "file.preview"
-    assert (answer["base"], answer["recipe"], answer["format"], answer["max_length"]) == ("tiny", "chat", "chat", 128)
+    assert (answer["base"], answer["task"], answer["format"], answer["max_length"]) == ("tiny", "chat", "chat", 128)
     assert [row["line"] for row in answer["rows"]] == [1, 2, 3]
     assert answer["rows"][0]["parts"][0]["segments"][0]["is_trained"]
     assert answer["shown"] == {"rows": 3, "dropped_rows": 0, "truncated_rows": 0, "tokens": 3, "trained_tokens": 3}
@@ -78,7 +78,7 @@ def test_faulty_rows_are_shown_and_a_job_is_warned_of(api):
 
 def test_a_file_without_a_good_row_is_answered_without_the_engine(api, engine):
     answer = preview(api, upload(api, '{"messages": []}')).json()
-    assert (answer["rows"], answer["shown"]["rows"], answer["recipe"]) == ([], 0, None)
+    assert (answer["rows"], answer["shown"]["rows"], answer["task"]) == ([], 0, None)
     assert answer["file"]["faulty_rows"] == 1
     assert engine.preview_specs == []
 
@@ -106,6 +106,9 @@ def test_the_sample_is_what_was_asked_for(api, engine):
         ({"sample": "best"}, "sample"),
         ({"start_line": 0}, "start_line"),
         ({"max_length": 0}, "max_length"),
+        ({"task": "painting"}, "task"),
+        ({"task": "summarization"}, "task"),
+        ({"method": "dpo"}, "method"),
         ({"rows": 3}, "rows"),
         ({"model": "absent"}, "model"),
     ],
@@ -158,3 +161,16 @@ def test_no_text_of_the_file_is_kept_for_an_idempotency_key(api, context):
     with context.database.unit_of_work() as work:
         (kept,) = work.session.scalars(select(IdempotencyKey)).all()
     assert kept.response is None
+
+
+def test_a_table_of_texts_and_labels_is_shown_with_all_labels_of_the_file(api, engine):
+    content = b"text,label\n" + b"".join(b"text %d,label%d\n" % (number, number % 3) for number in range(12))
+    answer = api.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("rows.csv", content)})
+    answer = preview(api, answer.json()["id"], limit=1).json()
+    assert (answer["task"], answer["format"], answer["warnings"]) == ("text-classification", "text_classification", [])
+    (spec,) = engine.preview_specs
+    assert (spec.recipe, spec.labels, spec.is_multi_label) == (
+        "text_classification",
+        ("label0", "label1", "label2"),
+        False,
+    )

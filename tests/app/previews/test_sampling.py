@@ -2,8 +2,13 @@ import json
 
 import pytest
 
+from app.datasets.tasks import Task
 from app.previews import sampling
-from app.previews.sampling import Wish, sample_file
+from app.previews.sampling import Wish
+
+
+def sample_file(chunks, wish, filename="rows.jsonl"):
+    return sampling.sample_file(filename, chunks, wish)
 
 
 def line(answer="yes"):
@@ -79,3 +84,31 @@ def test_of_giant_rows_as_many_are_shown_as_an_answer_can_take(monkeypatch):
     monkeypatch.setattr(sampling, "MAX_SHOWN_BYTES", 1500)
     assert lines_of(sample_file(file(*[line("x" * 300)] * 9), Wish(limit=50))) == [1, 2]
     assert lines_of(sample_file(file(*[line("x" * 3000)] * 9), Wish(limit=50))) == [1]
+
+
+def test_labels_are_those_of_the_whole_file_and_several_a_text_make_it_multi_label():
+    table = [b"text,label\n", b"late,delivery\n", b"broken,repair\n"]
+    found = sample_file(table, Wish(limit=1), "rows.csv")
+    assert (lines_of(found), found.format, found.labels) == ([2], "text_classification", {"delivery", "repair"})
+    assert not found.is_multi_label
+    rows = [json.dumps({"text": "late", "labels": ["a", "b"]})]
+    assert sample_file(file(*rows), Wish(limit=1)).is_multi_label
+
+
+def test_a_row_of_many_lines_with_several_faults_is_one_faulty_row():
+    found = sample_file(
+        [b"Ada B-PER\nsays nothing at all here\nand neither this one\n\nParis B-LOC\n"], Wish(limit=9), "x.conll"
+    )
+    assert (found.examples, found.faulty, [row.kind for row in found.rows]) == (2, 1, ["token_classification"])
+    assert len(found.faults) > 1
+
+
+def test_a_file_of_another_kind_than_the_wished_task_is_refused_by_name():
+    found = sample_file(file(line()), Wish(limit=9, task=Task.SUMMARIZATION))
+    assert (found.rows, found.refused) == ([], "chat")
+
+
+def test_a_header_that_says_nothing_is_a_fault():
+    found = sample_file([b"a,b\n1,2\n"], Wish(limit=9), "x.csv")
+    assert (found.rows, found.faulty, len(found.faults)) == ([], 1, 1)
+    assert found.examples >= found.faulty

@@ -31,6 +31,7 @@ _STATUS = {"usage": 400, "transient": 503, "fatal": 500}
 
 def build_app(scheduler: Scheduler, *, token: str | None) -> Starlette:
     """The application; with a `token` every path but /health wants it as a bearer."""
+    previewer = Previewer()
 
     async def generate(request: Request) -> Response:
         spec = GenerateSpec.model_validate_json(await _body(request))
@@ -40,11 +41,9 @@ def build_app(scheduler: Scheduler, *, token: str | None) -> Starlette:
         spec = PredictSpec.model_validate_json(await _body(request))
         return await _predict(spec, scheduler, request)
 
-    previewer = Previewer()
-
     async def preview(request: Request) -> Response:
-        answer = await previewer.answer(PreviewSpec.model_validate_json(await _body(request)))
-        return Response(answer.model_dump_json(), media_type="application/json")
+        spec = PreviewSpec.model_validate_json(await _body(request))
+        return Response((await previewer.answer(spec)).model_dump_json(), media_type="application/json")
 
     async def health(_request: Request) -> Response:
         is_well = scheduler.is_alive

@@ -125,3 +125,5 @@ class DecoderRun:
                         self._reasons[key] = delta.finish_reason
                 case Ended():
                     self._written_tokens += event.usage.completion_tokens
+                case StepDelta():
+                    pass  # an echoed prompt, which nobody asked for

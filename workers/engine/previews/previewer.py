@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import anyio
 
-from app.contracts.errors import transient
+from app.contracts.errors import WorkerFailure, transient
 from app.contracts.previews import Preview, PreviewSpec
 from app.contracts.specs import BaseRef
+from workers.engine.inference.failures import describe
 from workers.engine.previews.rows import preview
 from workers.engine.text_side import TextSide, load_text_side
 
@@ -34,7 +35,12 @@ class Previewer:
         return await anyio.to_thread.run_sync(self._preview, spec, limiter=self._turn)
 
     def _preview(self, spec: PreviewSpec) -> Preview:
-        return preview(self._side(spec.base), spec)
+        try:
+            return preview(self._side(spec.base), spec)
+        except WorkerFailure:
+            raise
+        except Exception as error:
+            raise WorkerFailure(describe(error)) from error
 
     def _side(self, ref: BaseRef) -> TextSide:
         found = self._known.get(ref.weights_sha256)

@@ -4,15 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from app.contracts.previews import OUTSIDE, Preview, PreviewPart, PreviewRow, PreviewSpec, PreviewTotals
+from app.contracts.previews import OUTSIDE, PartName, Preview, PreviewPart, PreviewRow, PreviewSpec, PreviewTotals
 from app.contracts.rows import LabelledText, Row, TaggedText
 from workers.engine.base_model import ResidentBase
 from workers.engine.inference.token_text import TokenText
 from workers.engine.previews.segments import read_segments, spoken_segments
 from workers.engine.recipes.open import open_recipe
+from workers.engine.recipes.preference import EncodedPair
 from workers.engine.recipes.recipe import EncodedRows
 from workers.engine.recipes.tags import to_spans
 from workers.engine.recipes.templates import EncodedRow
+from workers.engine.recipes.text_classification import LabelledIds
 from workers.engine.recipes.texts import tokenise
 from workers.engine.recipes.token_classification import TaggedIds
 from workers.engine.text_side import TextSide
@@ -57,14 +59,13 @@ class _Rows:
                 yield PreviewRow(line=row.line, dropped=reasons[row.line])
                 continue
             found = kept[row.line]
-            cut = whole[row.line].tokens - found.tokens if found.is_truncated else 0
             yield PreviewRow(
                 line=row.line,
                 labels=row.labels if isinstance(row, LabelledText) else None,
                 is_truncated=found.is_truncated,
                 tokens=found.tokens,
                 trained_tokens=found.supervised_tokens,
-                parts=self._parts(text, row, found, cut),
+                parts=self._parts(text, row, found, whole.get(row.line, found)),
             )
 
     def _uncut(self, rows: Sequence[Row]) -> dict[int, Any]:
@@ -73,27 +74,35 @@ class _Rows:
         encoded = _encode(replace(self.side, ref=ref), self.spec, rows, _UNLIMITED)
         return {row.line: row for row in encoded.rows}
 
-    def _parts(self, text: TokenText, row: Row, found: Any, cut: int) -> tuple[PreviewPart, ...]:
+    def _parts(self, text: TokenText, row: Row, found: Any, whole: Any) -> tuple[PreviewPart, ...]:
+        """`whole` is the row as it would be without a limit."""
         if isinstance(row, LabelledText | TaggedText):
-            tokens = tokenise(cast("ResidentBase", self.side), row.text, self.limit)
-            tags = _tags(found, tokens.word_ids, self.spec.labels or ()) if isinstance(found, TaggedIds) else None
-            part = PreviewPart(
-                name="text",
-                tokens=found.tokens,
-                trained_tokens=found.supervised_tokens,
-                cut_tokens=cut,
-                cut_side="right",
-                segments=read_segments(self.side.tokenizer, row.text, tokens, tags),
+            return (self._read(row.text, found, whole),)
+        if isinstance(found, EncodedPair):
+            return (
+                self._spoken(text, "preferred", found.preferred, whole.preferred),
+                self._spoken(text, "non_preferred", found.other, whole.other),
             )
-            return (part,)
-        return (self._spoken(text, found, cut),)
+        return (self._spoken(text, "row", found, whole),)
 
-    def _spoken(self, text: TokenText, found: EncodedRow, cut: int) -> PreviewPart:
+    def _read(self, text: str, found: LabelledIds | TaggedIds, whole: LabelledIds | TaggedIds) -> PreviewPart:
+        tokens = tokenise(cast("ResidentBase", self.side), text, self.limit)
+        tags = _tags(found, tokens.word_ids, self.spec.labels or ()) if isinstance(found, TaggedIds) else None
         return PreviewPart(
-            name="row",
+            name="text",
             tokens=found.tokens,
             trained_tokens=found.supervised_tokens,
-            cut_tokens=cut,
+            cut_tokens=whole.tokens - found.tokens,
+            cut_side="right",
+            segments=read_segments(self.side.tokenizer, text, tokens, tags),
+        )
+
+    def _spoken(self, text: TokenText, name: PartName, found: EncodedRow, whole: EncodedRow) -> PreviewPart:
+        return PreviewPart(
+            name=name,
+            tokens=found.tokens,
+            trained_tokens=found.supervised_tokens,
+            cut_tokens=whole.tokens - found.tokens,
             segments=spoken_segments(
                 text, found.input_ids.tolist(), found.is_supervised.tolist(), self.side.stop_token_ids
             ),

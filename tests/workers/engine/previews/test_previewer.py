@@ -65,3 +65,18 @@ def test_more_than_may_wait_are_asked_to_come_again(tiny_ref):
     (only,) = failure.value.exceptions
     assert isinstance(only, WorkerFailure)
     assert (only.error.kind, only.error.code) == ("transient", "server_busy")
+
+
+def test_a_surprise_is_ours_and_says_nothing_of_the_inside(tiny_ref, capsys):
+    def load(_ref):
+        raise RuntimeError("/secret/path")
+
+    async def ask():
+        with pytest.raises(WorkerFailure) as failure:
+            await Previewer(load).answer(spec(tiny_ref))
+        return failure.value.error
+
+    error = anyio.run(ask)
+    assert (error.kind, error.code) == ("fatal", "engine_error")
+    assert "/secret" not in error.message
+    assert "/secret" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from app.contracts.errors import WorkerFailure
 from app.contracts.previews import PreviewSpec
-from app.contracts.rows import ChatMessage, ChatRow, LabelledText, Span, TaggedText
+from app.contracts.rows import ChatMessage, ChatRow, LabelledText, PreferenceRow, Span, TaggedText
 from tests.support.tiny_models import END, build_tiny_base
 from tests.workers.engine.conftest import chat_row
 from workers.engine.previews.rows import preview
@@ -157,6 +157,28 @@ def test_entities_are_marked_word_by_word_with_their_labels(encoder_side):
     ]
     assert text(part) == f"[CLS]{words}[SEP]"
     assert part.trained_tokens == 8  # words
+
+
+def test_of_a_preference_both_answers_are_learned_after_the_same_prompt(side):
+    def answer(text):
+        return ChatMessage(role="assistant", content=text)
+
+    row = PreferenceRow(
+        line=2,
+        messages=(ChatMessage(role="user", content="word " * 40),),
+        preferred=answer("Thank you."),
+        non_preferred=answer("What do you want?"),
+    )
+    found = shown(side, row, recipe="preference", max_length=60).rows[0]
+    preferred, other = found.parts
+    assert [part.name for part in found.parts] == ["preferred", "non_preferred"]
+    assert text(preferred, learned=True) == f"Thank you.{END}"
+    assert text(other, learned=True) == f"What do you want?{END}"
+    assert text(preferred, learned=False) == text(other, learned=False)
+    assert found.trained_tokens == preferred.trained_tokens + other.trained_tokens
+    assert preferred.cut_tokens == other.cut_tokens > 0
+    same = row.model_copy(update={"non_preferred": row.preferred})
+    assert "both answers are the same" in shown(side, same, recipe="preference").rows[0].dropped
 
 
 def test_a_base_that_cannot_be_trained_so_is_refused(side):
