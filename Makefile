@@ -32,8 +32,9 @@ $(SUITE_STAMP): $(STAMP) $(SUITE)
 up: init ## run the whole service here until Ctrl-C
 	@exec $(BIN)/tunesmith up
 
-demo: init ## the main job, end to end; DATA=FILE takes your own chat rows
-	@exec $(BIN)/tunesmith demo $(if $(DATA),--data "$(DATA)")
+demo: init ## the main job, end to end; DATA=FILE [HELDOUT=FILE] [TASK=…] [METHOD=dpo] [BASE=…] takes your own rows
+	@exec $(BIN)/tunesmith demo $(if $(DATA),--data "$(DATA)") $(if $(HELDOUT),--heldout "$(HELDOUT)") \
+	  $(if $(TASK),--task $(TASK)) $(if $(METHOD),--method $(METHOD)) $(if $(BASE),--base "$(BASE)")
 
 $(BASE): $(STAMP)
 	$(BIN)/python -m app.cli.smollm2 $@

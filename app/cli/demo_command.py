@@ -1,6 +1,5 @@
-"""`tunesmith demo`: the main job in one go, on real tickets and a real model."""
+"""`tunesmith demo`: the main job in one go, on real tickets and a real model, or on rows of yours for any task."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.base_sources import KnownModel
+from app.cli.base_sources import find_source
 from app.cli.bases import add_base
 from app.cli.chat import print_answer, stream_answer
 from app.cli.client import Client
+from app.cli.demo_rows import TICKETS, DemoRows
 from app.cli.errors import CommandError
 from app.cli.files import upload
 from app.cli.jobs import submit
@@ -21,10 +21,9 @@ from app.cli.models import archive_name, download_adapter
 from app.cli.private_service import service
 from app.cli.report import print_comparison, print_samples, shorten
 from app.cli.session import duration_text, program, session_of, size_text
-from app.cli.smollm2 import SMOLLM2_ID
+from app.cli.tasks import MethodName, TaskName
 from app.cli.watch import watch
 
-_TICKETS = Path(__file__).parent / "demo"
 _SEED = 7
 
 
@@ -50,16 +49,25 @@ class _Clock:
 
 def demo(
     context: typer.Context,
+    *,
     data: Annotated[
-        Path | None, typer.Option(help="Your own chat rows (JSON lines); default: 400 support tickets.")
+        Path | None, typer.Option(help="Your own rows, of any task (JSON lines, CSV, CoNLL); default: support tickets.")
+    ] = None,
+    heldout: Annotated[Path | None, typer.Option(help="Rows to score on; default: split off by the service.")] = None,
+    task: Annotated[TaskName | None, typer.Option(help="Default: inferred from the rows.", show_default=False)] = None,
+    method: Annotated[MethodName, typer.Option(help="dpo learns from pairs of answers.")] = MethodName.SUPERVISED,
+    base: Annotated[
+        str | None, typer.Option(help="A base as `bases add` takes it; default: one that suits the task.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the service; default: the global one.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows.", min=1)] = None,
 ) -> None:
-    """Run the main job: upload, fine-tune, compare with the base, chat, download the adapter."""
+    """Run the main job: upload, fine-tune, compare with the base, ask the model, download the adapter."""
     session = session_of(context)
-    if data is not None and not data.is_file():
-        raise CommandError(f"There is no file {data}.")
+    rows = TICKETS if data is None else DemoRows(data, heldout, task, method)
+    for file in (rows.training, rows.heldout):
+        if file is not None and not file.is_file():
+            raise CommandError(f"There is no file {file}.")
     if data_dir is not None:
         session = replace(session, data_dir=data_dir)
     clock = _Clock()
@@ -68,12 +76,13 @@ def demo(
         clock.phases.append(("start of the service", time.monotonic() - begun))
         print(f"Service {'started' if is_ours else 'found'} at {client.connection.base_url}")
         with clock.phase("base model"):
-            base = add_base(client, KnownModel(SMOLLM2_ID, SMOLLM2_ID), session.data_dir.resolve() / "bases")
-            print(f"{base['id']} ({base['licence']}) is registered")
-        job = _tune(client, data, epochs, clock)
+            source = find_source(base or rows.suitable_base, base_id=None, licence=None)
+            added = add_base(client, source, session.data_dir.resolve() / "bases")
+            print(f"{added['id']} ({added['licence']}) is registered")
+        job = _tune(client, str(added["id"]), rows, epochs, clock)
         _compare(job)
-        with clock.phase("chat with the tuned model"):
-            _chat(client, str(job["fine_tuned_model"]), data or _TICKETS / "tickets_heldout.jsonl")
+        with clock.phase("a question to the tuned model"):
+            _ask(client, job, rows)
         with clock.phase("download of the adapter"):
             archive = session.data_dir.resolve() / "adapters" / archive_name(str(job["fine_tuned_model"]))
             saved = download_adapter(client, str(job["fine_tuned_model"]), archive)
@@ -82,29 +91,26 @@ def demo(
     clock.phases.append(("stop of the service", time.monotonic() - stopping))
     print("\n== times")
     clock.print()
-    _print_next_steps(session.data_dir, str(job["fine_tuned_model"]), archive, is_ours=is_ours)
+    _print_next_steps(session.data_dir, str(added["id"]), str(job["fine_tuned_model"]), archive, is_ours=is_ours)
 
 
-def _tune(client: Client, data: Path | None, epochs: int | None, clock: _Clock) -> dict[str, Any]:
+def _tune(client: Client, base: str, rows: DemoRows, epochs: int | None, clock: _Clock) -> dict[str, Any]:
     """Upload, submit, follow; the job, which succeeded."""
     with clock.phase("upload"):
-        if data is None:
-            training = upload(client, _TICKETS / "tickets_train.jsonl")["id"]
-            validation = upload(client, _TICKETS / "tickets_heldout.jsonl")["id"]
-            print(f"training rows {training}, held-out rows {validation}")
-        else:
-            training, validation = upload(client, data)["id"], None
-            print(f"rows {training}; the service holds some of them out")
+        training = upload(client, rows.training)["id"]
+        validation = None if rows.heldout is None else upload(client, rows.heldout)["id"]
+        print(f"training rows {training}, held-out rows {validation or 'split off by the service'}")
     print("\n== fine-tuning and evaluation", flush=True)
     body = {
-        "model": SMOLLM2_ID,
+        "model": base,
         "training_file": training,
         "validation_file": validation,
+        "task": rows.task,
         "suffix": "demo",
         "seed": _SEED,
     }
     begun = time.monotonic()
-    job = submit(client, body, {"n_epochs": epochs} if epochs else {})
+    job = submit(client, body, {"n_epochs": epochs}, method=rows.method)
     job, milestones = watch(client, str(job["id"]))
     names = {"validating_files": "validation", "queued": "waiting for a worker", "running": "training"}
     moments = [*(m for m in milestones if m.name in {*names, "evaluation"})]
@@ -127,22 +133,21 @@ def _compare(job: dict[str, Any]) -> None:
     print_samples(evaluation["samples"])
 
 
-def _chat(client: Client, model: str, rows: Path) -> None:
-    """The last row's question, answered as it is generated."""
-    row = json.loads(rows.read_text(encoding="utf-8").strip().splitlines()[-1])
-    messages = [message for message in row["messages"] if message["role"] != "assistant"]
+def _ask(client: Client, job: dict[str, Any], rows: DemoRows) -> None:
+    """A held-out question, answered as it is generated."""
+    messages = rows.question(job)
     print(f"  > {shorten(messages[-1]['content'], 160)}")
     print("  ", end="", flush=True)
-    print_answer(stream_answer(client, model, messages, temperature=0, max_completion_tokens=64))
+    print_answer(stream_answer(client, str(job["fine_tuned_model"]), messages, temperature=0, max_completion_tokens=64))
 
 
-def _print_next_steps(data_dir: Path, model: str, archive: Path, *, is_ours: bool) -> None:
+def _print_next_steps(data_dir: Path, base: str, model: str, archive: Path, *, is_ours: bool) -> None:
     start = f"{program()} up --data-dir {data_dir}    # starts the service again, with everything in it\n  "
     print(
         f"""
 The adapter is yours: {archive}
 It loads in peft and vLLM unchanged. To go on:
   {start if is_ours else ""}{program()} chat {model} "My parcel never came"
-  {program()} train YOUR_ROWS.jsonl --base {SMOLLM2_ID} --watch
+  {program()} train YOUR_ROWS.jsonl --base {base} --watch
 """
     )

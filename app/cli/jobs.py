@@ -1,7 +1,6 @@
 """`tunesmith jobs` and `tunesmith train`: submit, look, follow, steer."""
 
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,29 +11,11 @@ from app.cli.errors import CommandError
 from app.cli.files import upload
 from app.cli.report import print_outcome
 from app.cli.session import session_of
+from app.cli.tasks import AdapterName, MethodName, TaskName
 from app.cli.watch import watch
 
 jobs = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)
 _PATH = "/v1/fine_tuning/jobs"
-
-
-class _Task(StrEnum):
-    CHAT = "chat"
-    TEXT_CLASSIFICATION = "text-classification"
-    TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 - the name of a task
-    SUMMARIZATION = "summarization"
-
-
-class _Method(StrEnum):
-    SUPERVISED = "supervised"
-    DPO = "dpo"
-
-
-class _Adapter(StrEnum):
-    LORA = "lora"
-    RSLORA = "rslora"
-    DORA = "dora"
-    NONE = "none"
 
 
 JobId = Annotated[str, typer.Argument(help="ftjob-…")]
@@ -51,11 +32,11 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Rows per step; default: chosen by the service.")] = None,
     learning_rate_multiplier: Annotated[float | None, typer.Option(help="Default: chosen by the service.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same run.")] = None,
-    task: Annotated[_Task | None, typer.Option(help="Default: inferred from the rows.", show_default=False)] = None,
-    method: Annotated[_Method, typer.Option(help="dpo learns from pairs of answers.")] = _Method.SUPERVISED,
+    task: Annotated[TaskName | None, typer.Option(help="Default: inferred from the rows.", show_default=False)] = None,
+    method: Annotated[MethodName, typer.Option(help="dpo learns from pairs of answers.")] = MethodName.SUPERVISED,
     beta: Annotated[float | None, typer.Option(help="With dpo: how strongly it is held to its start.")] = None,
     adapter: Annotated[
-        _Adapter | None, typer.Option(help="none trains every weight. Default: lora.", show_default=False)
+        AdapterName | None, typer.Option(help="none trains every weight. Default: lora.", show_default=False)
     ] = None,
     rank: Annotated[int | None, typer.Option(help="Of the adapter; default: chosen by the service.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The rate itself, in place of a multiplier.")] = None,
@@ -63,7 +44,7 @@ def train(
 ) -> None:
     """Upload a file and start a fine-tuning job on it."""
     session = session_of(context)
-    if beta is not None and method is not _Method.DPO:
+    if beta is not None and method is not MethodName.DPO:
         raise CommandError("--beta is a setting of preference tuning: add --method dpo.")
     hyperparameters = {
         "n_epochs": epochs,
