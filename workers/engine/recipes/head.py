@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from workers.engine.training.lora import AdapterWeights
 
 WEIGHT, BIAS = "head.weight", "head.bias"
-_PROBE_ROUNDS = 200
+_PROBE_ROUNDS = 100
 # Ridge on the standardised features, as C = 1 of a logistic regression over them.
 _PROBE_PENALTY = 1.0
 _POLL_EVERY = 10

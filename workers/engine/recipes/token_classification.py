@@ -22,7 +22,7 @@ from workers.engine.training.loss import BatchLoss
 
 _PROBE_TOKENS = 4096
 # More say nothing new to a linear layer, and it is fitted in memory.
-_PROBE_WORDS = 100_000
+_PROBE_WORDS = 20_000
 
 
 @dataclass(frozen=True)
