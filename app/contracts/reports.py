@@ -40,7 +40,7 @@ class Encoded(Contract):
     rows_in: int
     rows_trained: int
     dropped: tuple[tuple[int, str], ...] = Field(description="(source line, reason) of rows not trained")
-    truncated: int = Field(description="rows whose prompt lost tokens on the left")
+    truncated: int = Field(description="rows whose prompt, text or source was cut to fit")
     tokens: int = Field(description="real tokens of one epoch")
     supervised_tokens: int
     longest: int = Field(description="tokens of the longest row")

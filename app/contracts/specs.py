@@ -113,7 +113,9 @@ class TrainSpec(Contract):
     n_epochs: int = Field(ge=1, le=50)
     seed: int = Field(ge=0, le=2**31 - 1)
     max_length: int = Field(
-        gt=0, description="tokens a row may have; longer rows lose the left of their prompt or are dropped"
+        gt=0,
+        description="tokens a row may have (source and target of an encoder-decoder: each); of longer ones a "
+        "conversation loses the left of its prompt and a text or source its end; an answer is never cut, but dropped",
     )
     token_budget: int | None = Field(
         default=None, gt=0, description="tokens per micro-batch; None lets the engine choose"

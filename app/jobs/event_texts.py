@@ -82,9 +82,8 @@ def encoded(report: Encoded) -> list[tuple[str, str]]:
         rest = f"; and {more} more" if more > 0 else ""
         said.append(("warn", f"{len(report.dropped)} of {report.rows_in} examples are not trained: {named}{rest}"))
     if report.truncated:
-        said.append(
-            ("warn", f"{report.truncated} examples are longer than max_length: the left of their prompts was cut")
-        )
+        where = "a conversation loses the beginning of its prompt, any other text its end"
+        said.append(("warn", f"{report.truncated} examples are longer than max_length and were cut: {where}"))
     return [*said, *report.notes]
 
 

@@ -35,7 +35,8 @@ def _of_the_run(resolved: Resolved, facts: RunFacts) -> Iterator[str]:
     if settings["max_length"] < facts.context_length:
         yield (
             f"max_length {settings['max_length']} is below the {facts.context_length} tokens the base reads: longer "
-            "rows lose the left of their prompt, or are dropped and named in the events."
+            "rows are cut (a conversation loses the beginning of its prompt, any other text its end), or dropped and "
+            "named in the events."
         )
     if resolved.lacks_rows_to_choose:
         yield (

@@ -3,6 +3,7 @@
 import peft
 import pytest
 import torch
+from transformers import AutoModelForSeq2SeqLM
 
 from app.contracts.errors import WorkerFailure
 from app.contracts.rows import TextPair
@@ -14,6 +15,7 @@ from workers.engine.recipes.pairs import encode_source, frame_of
 from workers.engine.recipes.summarization import pair_hidden
 from workers.engine.recipes.templates import decode
 from workers.engine.training.adapter_files import encode_adapter
+from workers.engine.training.full import FullWeights, base_parameters
 from workers.engine.training.lora import activate
 
 PAIRS = tuple(
@@ -103,6 +105,41 @@ def test_the_gradient_is_the_same_for_one_micro_batch_and_for_many(base):
     assert (whole - split).norm() < 1e-4 * whole.norm()
 
 
+def test_the_gradient_of_every_weight_is_that_of_plain_autograd_on_the_models_own_losses(base):
+    weights = FullWeights(base.linears, {})
+    recipe, encoded = recipe_and_rows(base)
+    (batch,) = recipe.pack(encoded.rows, 10_000)
+    with activate(base.linears, weights):
+        torch.autograd.backward(recipe.loss(batch, weights).nll_sum)
+    model = AutoModelForSeq2SeqLM.from_pretrained(base.ref.path, dtype=torch.float32)
+    for row in encoded.rows:
+        source, target = as_tensors(row)
+        torch.autograd.backward(model(input_ids=source, labels=target).loss * row.supervised_tokens)
+    theirs = dict(model.named_parameters())
+    assert theirs.keys() == base_parameters(base.linears).keys()
+    offset = 0
+    for name, parameter in theirs.items():
+        ours = weights.gradient[offset : offset + parameter.numel()].view(parameter.shape)
+        offset += parameter.numel()
+        wanted = torch.zeros_like(ours) if parameter.grad is None else parameter.grad  # sinusoids learn nothing
+        torch.testing.assert_close(ours, wanted, rtol=1e-2, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("variant", ["rslora", "dora"])
+def test_other_variants_of_an_adapter_give_the_models_own_loss_too(bart, variant):
+    adapter = bart.linears.new_adapter(LoraSpec(variant=variant, rank=4, alpha=8))
+    adapter.initialise(torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        adapter.flat.add_(torch.randn(adapter.flat.shape, generator=torch.Generator().manual_seed(4)) * 0.05)
+    adapter.refresh()
+    recipe, encoded = recipe_and_rows(bart)
+    (batch,) = recipe.pack(encoded.rows[:1], 10_000)
+    source, target = as_tensors(encoded.rows[0])
+    with torch.no_grad(), activate(bart.linears, adapter):
+        theirs = bart.model(input_ids=source, labels=target).loss.item()
+        assert recipe.loss(batch, adapter).nll_sum.item() == pytest.approx(theirs * batch.count, rel=1e-5)
+
+
 @torch.no_grad()
 def test_every_linear_layer_but_the_head_is_adapted_and_the_embeddings_stay(base):
     names = {name.rsplit(".", 1)[-1] for name in base.linears.layers}
@@ -126,8 +163,6 @@ def test_peft_loads_the_adapter_and_gives_equal_logits(architecture, tmp_path):
     for name, data in encode_adapter(adapter, ref.id, base.family).items():
         (tmp_path / "adapter" / name).write_bytes(data)
     source, target = as_tensors(recipe_and_rows(base)[1].rows[3])
-    from transformers import AutoModelForSeq2SeqLM  # noqa: PLC0415 only here
-
     plain = AutoModelForSeq2SeqLM.from_pretrained(ref.path, dtype=torch.float32)
     theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "adapter")
     assert theirs.peft_config["default"].task_type == "SEQ_2_SEQ_LM"
