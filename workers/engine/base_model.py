@@ -25,6 +25,7 @@ from workers.engine.machine import pick_dtype
 from workers.engine.recipes.templates import find_turn_end
 from workers.engine.training import attention
 from workers.engine.training.lora import AdaptedLinears, wrap_linears
+from workers.engine.training.quantised import Quantization, loading_options
 
 Family = Literal["decoder", "encoder", "encoder_decoder"]
 # Bidirectional encoders whose attention goes through transformers' attention interface, so that rows can be packed.
@@ -54,6 +55,7 @@ class ResidentBase:
     stop_token_ids: tuple[int, ...]
     vocab_size: int
     linears: AdaptedLinears
+    quantization: Quantization = "none"
 
     @property
     def head_weight(self) -> Tensor:
@@ -81,7 +83,7 @@ class ResidentBase:
         return cast("Tensor", output.last_hidden_state)
 
 
-def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
+def load_base(ref: BaseRef, device: torch.device, quantization: Quantization = "none") -> ResidentBase:
     """Load from the local folder `ref.path`: safetensors only, no remote code, no network.
 
     Usage failure `invalid_base` when the folder holds no base this engine can load.
@@ -91,6 +93,7 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
         raise usage("invalid_base", f"The folder of base '{ref.id}' lacks config.json or safetensors weights.")
     attention.register()
     dtype = pick_dtype(device)
+    options = loading_options(quantization, device, dtype)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         family = family_of(config)
@@ -102,6 +105,7 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
             trust_remote_code=False,
             use_safetensors=True,
             attn_implementation=attention.NAME,
+            **options,
         )
     except (OSError, ValueError) as error:
         raise usage("invalid_base", f"Base '{ref.id}' cannot be loaded: {error}") from error
@@ -112,7 +116,8 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
         model.pooler = None  # made for next-sentence prediction; nothing of ours passes through it
     model.requires_grad_(False)
     model.eval()
-    model.to(device)
+    if quantization == "none":  # otherwise it was quantised on the device
+        model.to(device)
     return ResidentBase(
         ref=ref,
         family=family,
@@ -123,6 +128,7 @@ def load_base(ref: BaseRef, device: torch.device) -> ResidentBase:
         stop_token_ids=stop_token_ids(getattr(model, "generation_config", None), tokenizer),
         vocab_size=model.get_input_embeddings().weight.shape[0],
         linears=wrap_linears(model, _head(model)),
+        quantization=quantization,
     )
 
 

@@ -23,6 +23,7 @@ from workers.engine.evaluation.run import evaluate
 from workers.engine.machine import memory_bytes, pick_device, pick_dtype
 from workers.engine.protocol import read_commands
 from workers.engine.training.loop import train
+from workers.engine.training.quantised import Quantization, require_available
 
 _LOAD_RUN_ID = "load_base"
 
@@ -59,7 +60,8 @@ class Engine:
         """One command to its last report. Nothing escapes: every failure becomes `Failed`."""
         run_id = _LOAD_RUN_ID if isinstance(command, LoadBase) else command.run_id
         try:
-            resident = self._make_resident(command.base, run_id)
+            quantization = command.quantization if isinstance(command, TrainSpec) else "none"
+            resident = self._make_resident(command.base, run_id, quantization)
             match command:
                 case TrainSpec():
                     train(resident, command, self.report, should_stop)
@@ -77,17 +79,19 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _make_resident(self, ref: BaseRef, run_id: str) -> ResidentBase:
-        """The base asked for: the one in memory if it is the same weights, else loaded now."""
+    def _make_resident(self, ref: BaseRef, run_id: str, quantization: Quantization) -> ResidentBase:
+        """The base asked for: the one in memory if it is the same weights in the same bits, else loaded now."""
         resident = self.resident
-        if resident is not None and resident.ref.weights_sha256 == ref.weights_sha256:
+        wanted = (ref.weights_sha256, quantization)
+        if resident is not None and (resident.ref.weights_sha256, resident.quantization) == wanted:
             resident = self.resident = replace(resident, ref=ref)
             self.report(Progress(run_id=run_id, phase="load", done=1, total=1, message=ref.id))
             return resident
+        require_available(quantization, self.device)
         self.report(Progress(run_id=run_id, phase="load", done=0, total=1, message=ref.id))
         self.resident = resident = None  # frees the old one before the new one comes
         gc.collect()
-        self.resident = load_base(ref, self.device)
+        self.resident = load_base(ref, self.device, quantization)
         self.report(Progress(run_id=run_id, phase="load", done=1, total=1, message=ref.id))
         return self.resident
 

@@ -110,6 +110,7 @@ class JobSteps:
             adapter=AdapterRef(id=self._held.job_id, path=finished.adapter_path, sha256=finished.adapter_sha256),
             recipe=self._task.recipe,
             is_multi_label=self._task.is_multi_label,
+            dpo=self._task.spec.get("dpo"),
             rows=data.heldout_path,
             labels=self._task.labels,
             max_length=self._task.spec["max_length"],

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.training.adapter_weights import LowRankWeights
+from workers.engine.training.quantised import dense_weight
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def gains(adapter: LowRankWeights, name: str, weight: Tensor, squared: Tensor) -
 def _row_lengths(adapter: LowRankWeights, name: str, weight: Tensor, squared: Tensor) -> Tensor:
     """|w + s A^T b| of each row, [out] fp32, without forming B A: |w|^2 + 2 s b (A w) + s^2 b (A A^T) b."""
     a, b, s = adapter.compute_a[name], adapter.compute_b[name].float(), adapter.scaling
-    cross = (b * (weight @ a.t()).float()).sum(1)
+    cross = (b * (dense_weight(weight) @ a.t()).float()).sum(1)
     inner = ((b @ (a.float() @ a.float().t())) * b).sum(1)
     tiny = torch.finfo(torch.float32).tiny
     return (squared + 2 * s * cross + s * s * inner).clamp_min(tiny).sqrt()

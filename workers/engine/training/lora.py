@@ -20,6 +20,7 @@ from app.contracts.errors import usage
 from app.contracts.specs import LoraSpec
 from workers.engine.training.adapter_weights import AdapterWeights, LinearShape, LowRankWeights
 from workers.engine.training.dora import gains, squared_row_lengths
+from workers.engine.training.quantised import dense_dtype, dense_weight
 
 __all__ = ["AdaptedLinears", "AdapterWeights", "LowRankWeights", "SeatLinear", "activate", "wrap_linears"]
 
@@ -45,7 +46,7 @@ class ActiveAdapters:
 class _LoraLinear(torch.autograd.Function):
     """y = x W^T + b + s * dropout(x) A^T B^T on the tokens of one adapter, as one autograd node.
 
-    x [T, in], W [out, in], A [r, in], B [out, r]. Gradients of A and B are summed into the fp32
+    x [T, in], W [out, in] (dense or in 4 bits), A [r, in], B [out, r]. Gradients of A and B are summed into the fp32
     buffers `grad_a`, `grad_b`; W and b are frozen.
     """
 
@@ -61,7 +62,7 @@ class _LoraLinear(torch.autograd.Function):
         name: str,
         keep: Tensor | None,
     ) -> Tensor:
-        y = linear(x, weight, bias)
+        y = linear(x, dense_weight(weight), bias)
         dropped = x if keep is None else x * keep
         down = linear(dropped, a)
         y.addmm_(down, b.t(), alpha=adapter.scaling)
@@ -81,7 +82,7 @@ class _LoraLinear(torch.autograd.Function):
         adapter.grad_a[ctx.name].add_(grad_down.t() @ dropped, alpha=scaling)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad_y @ weight
+            grad_x = grad_y @ dense_weight(weight)
             if keep is None:
                 grad_x.addmm_(grad_down, a, alpha=scaling)
             else:
@@ -105,6 +106,10 @@ class SeatLinear(nn.Module):
     def weight(self) -> Tensor:
         return self.base.weight
 
+    @property
+    def dense_weight(self) -> Tensor:
+        return dense_weight(self.base.weight)
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply to x [..., in], giving [..., out]."""
         active = self.active
@@ -113,7 +118,7 @@ class SeatLinear(nn.Module):
             parts = [self._one(flat[s.start : s.end], s.adapter, s.start) for s in active.segments]
             return torch.cat(parts).view(*x.shape[:-1], self.out_features)
         if active.whole is None or self.name not in active.whole.shapes:
-            return linear(x, self.base.weight, self.base.bias)
+            return linear(x, self.dense_weight, self.base.bias)
         y = self._one(x.reshape(-1, self.in_features), active.whole, 0)
         return y.view(*x.shape[:-1], self.out_features)
 
@@ -121,18 +126,20 @@ class SeatLinear(nn.Module):
         """Apply with one adapter to x [T, in], giving [T, out]."""
         weight, bias = self.base.weight, self.base.bias
         if adapter is None or self.name not in adapter.shapes:
-            return linear(x, weight, bias)
+            return linear(x, dense_weight(weight), bias)
         a, b = adapter.compute_a[self.name], adapter.compute_b[self.name]
         has_gains = bool(adapter.magnitudes)
         if not torch.is_grad_enabled():
-            y = linear(x, weight, None if has_gains else bias)
+            y = linear(x, dense_weight(weight), None if has_gains else bias)
             y.addmm_(linear(x, a), b.t(), alpha=adapter.scaling)
             return self._with_gains(y, adapter, bias) if has_gains else y
         keep = self._keep_mask(x, adapter.dropout, start)
         if has_gains:
             dropped = x if keep is None else x * keep
             y = _LoraLinear.apply(dropped, weight, None, a, b, adapter, self.name, None)  # type: ignore[no-untyped-call]
-            rest = bias if keep is None else linear(x - dropped, weight, bias)  # as PEFT: W x is of the whole x
+            rest = (
+                bias if keep is None else linear(x - dropped, dense_weight(weight), bias)
+            )  # as PEFT: W x is of the whole x
             return self._with_gains(y, adapter, rest)
         y = _LoraLinear.apply(x, weight, bias, a, b, adapter, self.name, keep)  # type: ignore[no-untyped-call]
         return cast("Tensor", y)
@@ -146,7 +153,7 @@ class SeatLinear(nn.Module):
     def squared_row_lengths(self) -> Tensor:
         """Of the frozen weight, [out] fp32."""
         with torch.inference_mode(False):
-            return squared_row_lengths(self.base.weight)
+            return squared_row_lengths(self.dense_weight)
 
     def _keep_mask(self, x: Tensor, dropout: float, start: int) -> Tensor | None:
         """Dropout mask scaled by 1/(1-p), a pure function of (dropout key, layer, start): resume is exact."""
@@ -187,7 +194,7 @@ class AdaptedLinears:
         """An adapter of zeros for this base; call `initialise` or load weights into it."""
         weight = next(iter(self.layers.values())).weight
         adapter = LowRankWeights(
-            self.shapes(spec.targets), spec, device=weight.device, compute_dtype=weight.dtype, vectors=vectors
+            self.shapes(spec.targets), spec, device=weight.device, compute_dtype=dense_dtype(weight), vectors=vectors
         )
         with torch.no_grad():
             for name, magnitude in adapter.magnitudes.items():

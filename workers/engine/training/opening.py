@@ -160,7 +160,14 @@ def _task(spec: TrainSpec) -> AdapterTask:
 
 
 def _require_room(resident: ResidentBase) -> None:
-    """Usage failure `does_not_fit` when full fine-tuning needs more memory than the device has, activations apart."""
+    """Usage failure when full fine-tuning needs more memory than the device has, or the base has 4 bits a weight."""
+    if resident.quantization != "none":
+        raise usage(
+            "tuning_unavailable",
+            f"The weights of a base in {resident.quantization} cannot be trained themselves. "
+            "Train an adapter, or leave quantization out.",
+            param="quantization",
+        )
     needed = full_training_bytes(resident.linears)
     there = memory_bytes(resident.device)
     if needed > there:
@@ -198,6 +205,13 @@ def _method_notes(resident: ResidentBase, adapter: AdapterWeights) -> list[tuple
             "The result is a whole model, which shares no batch with other models when it is served."
         )
         return [("warn", sentence)]
+    notes = []
     if isinstance(adapter, LowRankWeights) and adapter.variant == "dora":
-        return [("warn", "vLLM serves no DoRA adapters; Tunesmith's own server and PEFT do.")]
-    return []
+        notes.append(("warn", "vLLM serves no DoRA adapters; Tunesmith's own server and PEFT do."))
+    if resident.quantization != "none":
+        sentence = (
+            f"The base's linear layers are held in 4 bits ({resident.quantization}) while training; "
+            "evaluation and serving use the base as it is."
+        )
+        notes.append(("info", sentence))
+    return notes

@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from app.contracts.errors import WorkerFailure
-from app.contracts.rows import LabelledText
+from app.contracts.rows import LabelledText, TextPair
 from app.contracts.specs import AdapterRef, EvalSpec
 from tests.support.tiny_models import build_tiny_base
+from tests.support.tiny_seq2seq import ARCHITECTURES, build_seq2seq_base
 from tests.workers.engine.conftest import ticket_rows, train_spec, write_rows
 from workers.engine.base_model import load_base
 from workers.engine.evaluation.run import evaluate
 from workers.engine.inference.adapters import load_verified_adapter, require_active
 from workers.engine.recipes.chat import encode_rows
+from workers.engine.recipes.open import open_recipe
 from workers.engine.training import batches, opening
 from workers.engine.training.full import FullWeights, base_parameters, full_training_bytes
 from workers.engine.training.loop import train
@@ -243,3 +245,28 @@ def test_the_documented_script_makes_a_model_folder_of_a_download(tiny, trained,
         theirs = model(TOKENS).logits
     adapter = load_verified_adapter(tiny, reference_to(finished))
     torch.testing.assert_close(logits(tiny, adapter), theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_weight_of_an_encoder_decoder_has_the_gradient_of_the_models_own_loss(tmp_path, architecture):
+    base = load_base(build_seq2seq_base(tmp_path / "base", architecture), torch.device("cpu"))
+    recipe = open_recipe(base, "summarization")
+    pairs = [TextPair(line=1, source="The machine is broken. " * 3, target="repair it soon")]
+    (row,) = recipe.encode(pairs, max_length=256, on_progress=lambda _done: None).rows
+    weights = FullWeights(base.linears, {})
+    (batch,) = recipe.pack([row], 10_000)
+    with activate(base.linears, weights):
+        loss = recipe.loss(batch, weights)
+        torch.autograd.backward(loss.nll_sum)
+    model = AutoModelForSeq2SeqLM.from_pretrained(base.ref.path, dtype=torch.float32).eval()
+    source, target = (torch.from_numpy(ids.astype("int64"))[None] for ids in (row.source_ids, row.target_ids))
+    theirs = model(input_ids=source, labels=target).loss
+    torch.autograd.backward(theirs * loss.count)
+    torch.testing.assert_close(loss.nll_sum, theirs * loss.count, rtol=1e-4, atol=1e-4)
+    assert dict(model.named_parameters()).keys() == weights.masters().keys()
+    offset = 0
+    for name, parameter in model.named_parameters():
+        ours = weights.gradient[offset : offset + parameter.numel()].view(parameter.shape)
+        offset += parameter.numel()
+        wanted = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
