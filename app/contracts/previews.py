@@ -46,6 +46,8 @@ class Segment(Contract):
 
 PartName = Literal["row", "preferred", "non_preferred", "text", "source", "target"]
 
+CutSide = Literal["left", "middle", "right"]
+
 
 class PreviewPart(Contract):
     """One sequence of tokens the model reads for a row; most recipes read one a row."""
@@ -56,9 +58,7 @@ class PreviewPart(Contract):
         description="tokens that are learned; of text_classification 1 for the text, of token_classification its words"
     )
     cut_tokens: int = Field(default=0, description="tokens that did not fit and are left out")
-    cut_side: Literal["left", "right", "middle"] = Field(
-        default="left", description="where tokens are left out if any are"
-    )
+    cut_side: CutSide = Field(default="left", description="where tokens are left out if any are")
     segments: tuple[Segment, ...]
 
 

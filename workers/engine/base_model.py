@@ -68,6 +68,10 @@ class ResidentBase:
         return encoder_decoder.head_bias(self.model)
 
     @property
+    def config(self) -> PreTrainedConfig:
+        return self.model.config
+
+    @property
     def hidden_size(self) -> int:
         return int(self.model.config.hidden_size)
 

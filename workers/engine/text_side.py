@@ -16,6 +16,7 @@ class TextSide:
 
     ref: BaseRef
     family: Family
+    config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     stop_token_ids: tuple[int, ...]
 
@@ -29,7 +30,7 @@ def load_text_side(ref: BaseRef) -> TextSide:
         stop = stop_token_ids(_generation_config(folder, config), tokenizer)
     except (OSError, ValueError) as error:
         raise usage("invalid_base", f"The tokenizer of base '{ref.id}' cannot be loaded: {error}") from error
-    return TextSide(ref, family_of(config), tokenizer, stop)
+    return TextSide(ref, family_of(config), config, tokenizer, stop)
 
 
 def _generation_config(folder: Path, config: PreTrainedConfig) -> GenerationConfig:

@@ -4,12 +4,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from app.contracts.previews import OUTSIDE, PartName, Preview, PreviewPart, PreviewRow, PreviewSpec, PreviewTotals
-from app.contracts.rows import LabelledText, Row, TaggedText
+from app.contracts.previews import (
+    OUTSIDE,
+    CutSide,
+    PartName,
+    Preview,
+    PreviewPart,
+    PreviewRow,
+    PreviewSpec,
+    PreviewTotals,
+)
+from app.contracts.rows import LabelledText, Row, TaggedText, TextPair
 from workers.engine.base_model import ResidentBase
 from workers.engine.inference.token_text import TokenText
 from workers.engine.previews.segments import read_segments, spoken_segments
 from workers.engine.recipes.open import open_recipe
+from workers.engine.recipes.pairs import PairIds
 from workers.engine.recipes.preference import EncodedPair
 from workers.engine.recipes.recipe import EncodedRows
 from workers.engine.recipes.tags import to_spans
@@ -83,7 +93,11 @@ class _Rows:
                 self._spoken(text, "preferred", found.preferred, whole.preferred),
                 self._spoken(text, "non_preferred", found.other, whole.other),
             )
-        return (self._spoken(text, "row", found, whole),)
+        if isinstance(found, PairIds):
+            return self._pair(text, found, whole)
+        # Where a pair of texts is a prompt and its answer, the source loses its end, in the middle of the row.
+        side: CutSide = "middle" if isinstance(row, TextPair) else "left"
+        return (self._spoken(text, "row", found, whole, side),)
 
     def _read(self, text: str, found: LabelledIds | TaggedIds, whole: LabelledIds | TaggedIds) -> PreviewPart:
         tokens = tokenise(cast("ResidentBase", self.side), text, self.limit)
@@ -97,12 +111,35 @@ class _Rows:
             segments=read_segments(self.side.tokenizer, text, tokens, tags),
         )
 
-    def _spoken(self, text: TokenText, name: PartName, found: EncodedRow, whole: EncodedRow) -> PreviewPart:
+    def _pair(self, text: TokenText, found: PairIds, whole: PairIds) -> tuple[PreviewPart, PreviewPart]:
+        """The source an encoder reads, the target its decoder writes."""
+        source, target = found.source_ids.tolist(), found.target_ids.tolist()
+        return (
+            PreviewPart(
+                name="source",
+                tokens=len(source),
+                trained_tokens=0,
+                cut_tokens=len(whole.source_ids) - len(source),
+                cut_side="right",
+                segments=spoken_segments(text, source, [False] * len(source), ()),
+            ),
+            PreviewPart(
+                name="target",
+                tokens=len(target),
+                trained_tokens=len(target),
+                segments=spoken_segments(text, target, [True] * len(target), ()),
+            ),
+        )
+
+    def _spoken(
+        self, text: TokenText, name: PartName, found: EncodedRow, whole: EncodedRow, cut_side: CutSide = "left"
+    ) -> PreviewPart:
         return PreviewPart(
             name=name,
             tokens=found.tokens,
             trained_tokens=found.supervised_tokens,
             cut_tokens=whole.tokens - found.tokens,
+            cut_side=cut_side,
             segments=spoken_segments(
                 text, found.input_ids.tolist(), found.is_supervised.tolist(), self.side.stop_token_ids
             ),

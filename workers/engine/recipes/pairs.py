@@ -80,7 +80,7 @@ class PackedPairs:
 
 def frame_of(resident: ResidentBase) -> Frame:
     """Usage failure `unsupported_base` where the base does not say how a target begins or ends."""
-    config: Any = resident.model.config
+    config: Any = resident.config
     tokenizer = resident.tokenizer
     probe: list[int] = tokenizer(text_target="a")["input_ids"]
     # mBART begins with the target's last token (transformers' `shift_tokens_right` of that model).

@@ -2,12 +2,13 @@ import json
 
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import BertConfig, PreTrainedTokenizerFast
 
 from app.contracts.errors import WorkerFailure
 from app.contracts.previews import PreviewSpec
-from app.contracts.rows import ChatMessage, ChatRow, LabelledText, PreferenceRow, Span, TaggedText
+from app.contracts.rows import ChatMessage, ChatRow, LabelledText, PreferenceRow, Span, TaggedText, TextPair
 from tests.support.tiny_models import END, build_tiny_base
+from tests.support.tiny_seq2seq import build_seq2seq_base
 from tests.workers.engine.conftest import chat_row
 from workers.engine.previews.rows import preview
 from workers.engine.recipes.chat import encode_rows
@@ -43,7 +44,7 @@ def encoder_side(tiny_ref):
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]"
     )
-    return TextSide(tiny_ref, "encoder", tokenizer, ())
+    return TextSide(tiny_ref, "encoder", BertConfig(), tokenizer, ())
 
 
 def shown(side, *rows, max_length=512, **fields):
@@ -179,6 +180,29 @@ def test_of_a_preference_both_answers_are_learned_after_the_same_prompt(side):
     assert preferred.cut_tokens == other.cut_tokens > 0
     same = row.model_copy(update={"non_preferred": row.preferred})
     assert "both answers are the same" in shown(side, same, recipe="preference").rows[0].dropped
+
+
+def test_of_a_summary_on_a_decoder_the_end_of_the_source_is_left_out(side):
+    row = TextPair(line=1, source="First things first. " + "word " * 60 + "Last.", target="Things.")
+    found = shown(side, row, recipe="summarization", max_length=70).rows[0]
+    (part,) = found.parts
+    assert (part.cut_side, part.cut_tokens > 0, part.tokens) == ("middle", True, 70)
+    assert text(part, learned=True) == f"Things.{END}"
+    assert "First things first." in text(part)
+    assert "Last." not in text(part)
+
+
+def test_of_a_summary_on_an_encoder_decoder_all_of_the_target_is_learned(tmp_path):
+    side = load_text_side(build_seq2seq_base(tmp_path / "t5", "t5", context_length=32))
+    row = TextPair(line=1, source="First things first. " * 20, target="Things.")
+    found = shown(side, row, recipe="summarization").rows[0]
+    source, target = found.parts
+    assert (source.name, target.name) == ("source", "target")
+    assert (source.tokens, source.trained_tokens, source.cut_side) == (32, 0, "right")
+    assert source.cut_tokens > 0
+    assert text(source).startswith("First things first.")
+    assert text(target, learned=True) == "Things.</s>"
+    assert (found.tokens, found.trained_tokens) == (source.tokens + target.tokens, target.tokens)
 
 
 def test_a_base_that_cannot_be_trained_so_is_refused(side):
