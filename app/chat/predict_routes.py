@@ -28,6 +28,7 @@ async def predict(
     """Labels, entities or texts from a model tuned for them, in the shape of Hugging Face's inference API."""
     found, adapter = await find(request, services, runtime, caller, model)
     if adapter is None or not found.predicts:
+        found.require_writing()
         raise InvalidInput(
             f"'{model}' holds conversations: ask /v1/chat/completions. Only models tuned for text-classification, "
             "token-classification or summarization predict.",

@@ -9,14 +9,12 @@ What Hugging Face's servers answer and its client `huggingface_hub` reads, for o
 
 from typing import Any, assert_never
 
+from app.chat.model_to_ask import ModelToAsk
 from app.chat.predict_schemas import PredictParameters, PredictRequest
-from app.chat.service import ModelToAsk
 from app.contracts.predictions import Entities, Labels, Prediction, Predictions, PredictSpec, Written
 from app.contracts.specs import AdapterRef
-from app.datasets.tasks import task_of
 from app.errors import InvalidInput
 
-Wire = dict[str, Any]
 _PARAMETERS_OF = {
     "text-classification": {"top_k", "function_to_apply"},
     "token-classification": {"aggregation_strategy"},
@@ -56,7 +54,7 @@ def predicted_headers(found: Predictions) -> dict[str, str]:
 
 
 def _check_task(parameters: PredictParameters, model: ModelToAsk) -> None:
-    task = task_of(model.tuned.recipe)
+    task = model.task
     foreign = sorted(parameters.model_dump(exclude_none=True).keys() - _PARAMETERS_OF[task])
     if foreign:
         raise InvalidInput(

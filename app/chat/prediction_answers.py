@@ -7,13 +7,13 @@ from typing import Any, assert_never
 from app.chat.answers import Answer, Choice
 from app.chat.chat_shape import AnswerHead, ChatChunks, ChatForm
 from app.chat.messages import template_messages
+from app.chat.model_to_ask import ModelToAsk
 from app.chat.schemas import ChatRequest
-from app.chat.service import ModelToAsk
 from app.chat.sse import event
 from app.contracts.generation import TokenDelta, Usage
 from app.contracts.predictions import Entities, Labels, Prediction, Predictions, PredictSpec, Written
 from app.contracts.specs import AdapterRef
-from app.datasets.tasks import task_of
+from app.datasets.tasks import Task
 from app.errors import InvalidInput
 
 Wire = dict[str, Any]
@@ -24,14 +24,14 @@ def question_spec(request: ChatRequest, model: ModelToAsk, adapter: AdapterRef) 
     said = [message["content"] for message in template_messages(request.messages) if message["role"] == "user"]
     if not said:
         raise InvalidInput(
-            f"'{model.id}' was tuned for {task_of(model.tuned.recipe)} and reads the last user message, but there is "
+            f"'{model.id}' was tuned for {model.task} and reads the last user message, but there is "
             "none. Send the text in a message with the role 'user'.",
             param="messages",
         )
     spec = PredictSpec(base=model.base, adapter=adapter, inputs=(said[-1],))
     name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     limit = getattr(request, name)
-    if limit is None or model.tuned.recipe != "summarization":
+    if limit is None or model.task != Task.SUMMARIZATION:
         return spec
     if limit == 0:
         raise InvalidInput(f"{name} is 0, but a text has at least one token.", param=name)
@@ -93,7 +93,7 @@ def _json(value: Any) -> str:
 
 
 def _warnings(found: Predictions, request: ChatRequest, model: ModelToAsk) -> Iterator[str]:
-    task = task_of(model.tuned.recipe)
+    task = model.task
     if len(request.messages) > 1:
         yield f"Only the last user message was read: this model was tuned for {task}, not for conversations."
     if found.truncated:

@@ -17,18 +17,16 @@ from app.chat import streams
 from app.chat.answers import Answer, collect, collect_all
 from app.chat.chat_shape import AnswerHead, chat_completion
 from app.chat.connection import CallerGone, while_connected
+from app.chat.model_to_ask import ModelToAsk
 from app.chat.prediction_answers import answer_of, events_of, form_of, question_spec
 from app.chat.requests import chat_form, chat_spec, completion_form, completion_specs
 from app.chat.runtime import ChatRuntime
 from app.chat.schemas import ChatRequest, CompletionRequest, MetadataUpdate
-from app.chat.service import ModelToAsk
 from app.chat.sse import HEADERS, MEDIA_TYPE, closed_by_done_or_error
 from app.chat.text_shape import text_completion
 from app.clock import unix_seconds
 from app.context import Context
 from app.contracts.specs import AdapterRef
-from app.datasets.tasks import task_of
-from app.errors import InvalidInput
 from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
@@ -60,8 +58,9 @@ async def create_chat_completion(
     """Answer a conversation with a base or fine-tuned model."""
     model, adapter = await find(request, services, runtime, caller, body.model)
     head = _head(Prefix.CHAT_COMPLETION, model, context)
-    if adapter is not None and model.predicts:
+    if adapter is not None and model.predicts and not model.converses:
         return await _predicted(request, body, context, caller, runtime, model=model, adapter=adapter, head=head)
+    model.require_writing()
     spec = chat_spec(body, model.base, adapter)
     form = chat_form(body, spec)
 
@@ -92,13 +91,7 @@ async def create_completion(
 ) -> Response:
     """Continue a text, without a chat template; with `echo` and `logprobs`, score it."""
     model, adapter = await find(request, services, runtime, caller, body.model)
-    if model.predicts:
-        raise InvalidInput(
-            f"'{model.id}' continues no texts: it was tuned for {task_of(model.tuned.recipe)}. "
-            "Ask /v1/models/{model}/predict or /v1/chat/completions.",
-            code="unsupported_endpoint",
-            param="model",
-        )
+    model.require_writing()
     specs = completion_specs(body, model.base, adapter)
     form = completion_form(body)
     head = _head(Prefix.COMPLETION, model, context)

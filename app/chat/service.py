@@ -1,15 +1,14 @@
 """The verbs of chat: find the model that shall answer, keep and show stored completions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from app.bases.kinds import Kind
 from app.bases.service import BaseService
 from app.chat.adapter_cache import AdapterArchive
+from app.chat.model_to_ask import ModelToAsk
 from app.chat.repository import StoredCompletionRepository
 from app.context import Context
-from app.contracts.specs import BaseRef
-from app.datasets.tasks import task_of
 from app.db.engine import UnitOfWork
 from app.db.tables.stored_completions import StoredCompletion
 from app.errors import NotFound
@@ -17,29 +16,6 @@ from app.identity.caller import Caller
 from app.registry.service import RegistryService, Tuned
 
 Wire = dict[str, Any]
-_FINGERPRINT_CHARACTERS = 10
-
-
-@dataclass(frozen=True)
-class ModelToAsk:
-    """A base, or an adapter on it, that the caller may use."""
-
-    id: str
-    base: BaseRef
-    archive: AdapterArchive | None
-    tuned: Tuned
-    """What it was tuned to do; a base holds conversations."""
-
-    @property
-    def predicts(self) -> bool:
-        """Whether it says something of a text instead of holding conversations."""
-        return task_of(self.tuned.recipe) != "chat"
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the weights: `fp_<base>_<adapter>`, hash prefixes; `base` stands for no adapter."""
-        adapter = self.archive.weights_sha256[:_FINGERPRINT_CHARACTERS] if self.archive is not None else "base"
-        return f"fp_{self.base.weights_sha256[:_FINGERPRINT_CHARACTERS]}_{adapter}"
 
 
 class ChatService:
@@ -65,7 +41,15 @@ class ChatService:
             if adapter is not None
             else None
         )
-        return ModelToAsk(model_id, found.base, archive, found.tuned or Tuned())
+        base = found.base_row
+        return ModelToAsk(
+            id=model_id,
+            base=found.base,
+            kind=cast("Kind", base.kind),
+            has_chat_template=base.has_chat_template,
+            archive=archive,
+            tuned=found.tuned or Tuned(),
+        )
 
     def store(self, caller: Caller, messages: Sequence[Wire], completion: Wire) -> None:
         """Keep an answer the caller asked to keep."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from app.contracts.base import Contract
 from app.contracts.specs import AdapterRef, BaseRef
@@ -72,6 +72,3 @@ class Predictions(Contract):
     output_tokens: int = Field(description="tokens written; 0 for models that write none")
     truncated: tuple[int, ...] = Field(default=(), description="inputs that were longer than the model reads, and cut")
     total_ms: float
-
-
-predictions_adapter: TypeAdapter[Predictions] = TypeAdapter(Predictions)

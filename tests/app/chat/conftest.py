@@ -84,8 +84,11 @@ class Tune:
         self._services = services
         self.row = row
 
-    def __call__(self, recipe, **fields):
+    def __call__(self, recipe, *, kind="decoder", has_chat_template=True, **fields):
+        """`kind` and `has_chat_template` are the base's."""
         with self._services() as opened:
+            base = opened.work.session.get_one(BaseModelRow, "tiny")
+            base.kind, base.has_chat_template = kind, has_chat_template
             row = opened.work.session.get_one(TunedModel, self.row.id)
             row.recipe = recipe
             for name, value in fields.items():

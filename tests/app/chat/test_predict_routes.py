@@ -110,6 +110,14 @@ def test_a_model_that_holds_conversations_says_where_to_ask_it(api, generator, t
     assert generator.asked == []
 
 
+def test_an_untuned_encoder_says_that_it_must_be_tuned(api, generator, tune):
+    tune("text_classification", kind="encoder")
+    error = error_of(predict(api, model="tiny"))
+    assert (error["code"], error["param"]) == ("unsupported_endpoint", "model")
+    assert "Tune it for a task" in error["message"]
+    assert generator.asked == []
+
+
 @pytest.mark.parametrize("model", ["ft:none:a:b:c", "a/b", "a%2Fb"])
 def test_an_absent_model_does_not_exist(api, model):
     assert error_of(predict(api, model=model), 404)["code"] == "model_not_found"

@@ -61,7 +61,7 @@ def test_a_tagger_answers_with_json_spans(api, generator, tune):
 
 
 def test_a_summariser_answers_with_its_text(api, generator, tune):
-    tune("summarization")
+    tune("summarization", kind="encoder_decoder")
     generator.predictions = [predicted(written("Charged", is_cut=True), output_tokens=3)]
     body, content = answer(ask(api, max_completion_tokens=3))
     assert content == "Charged"
@@ -74,7 +74,7 @@ def test_a_summariser_answers_with_its_text(api, generator, tune):
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_a_text_of_no_token_is_refused(api, tune, name):
-    tune("summarization")
+    tune("summarization", kind="encoder_decoder")
     response = ask(api, **{name: 0})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == name
@@ -144,12 +144,47 @@ def test_an_answer_can_be_kept(api, generator, tune, is_stream):
     assert kept["metadata"] == {"ticket": "7"}
 
 
-@pytest.mark.parametrize("recipe", ["text_classification", "token_classification", "summarization"])
-def test_text_completions_name_the_right_place_to_ask(api, generator, tune, recipe):
-    tune(recipe)
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [
+        ("text_classification", "encoder"),
+        ("text_classification", "decoder"),
+        ("token_classification", "encoder"),
+        ("summarization", "encoder_decoder"),
+    ],
+)
+def test_text_completions_name_the_right_place_to_ask(*, api, generator, tune, recipe, kind):
+    tune(recipe, kind=kind)
     response = api.post("/v1/completions", json={"model": TUNED, "prompt": "To be"})
     assert response.status_code == 400
     error = response.json()["error"]
     assert (error["code"], error["param"]) == ("unsupported_endpoint", "model")
     assert "/v1/models/{model}/predict" in error["message"]
+    assert generator.specs == []
+
+
+def test_a_decoder_that_learned_to_summarise_is_asked_as_it_was_trained(api, generator, tune):
+    tune("summarization")
+    body, content = answer(ask(api))
+    assert content == "billing"
+    assert "prediction" not in body
+    assert generator.specs[0].messages == ({"role": "user", "content": TEXT},)
+    assert generator.asked == []
+    assert api.post("/v1/completions", json={"model": TUNED, "prompt": "To be"}).status_code == 200
+
+
+def test_without_a_chat_template_a_decoder_that_summarises_predicts(api, generator, tune):
+    tune("summarization", has_chat_template=False)
+    generator.predictions = [predicted(written("Charged."), output_tokens=3)]
+    assert answer(ask(api))[1] == "Charged."
+    assert generator.specs == []
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+def test_an_untuned_encoder_is_not_asked(*, api, generator, tune, path):
+    tune("text_classification", kind="encoder")
+    body = {"messages": [{"role": "user", "content": TEXT}]} if path == CHAT else {"prompt": TEXT}
+    response = api.post(path, json={"model": "tiny"} | body)
+    assert response.status_code == 400
+    assert "neither holds conversations" in response.json()["error"]["message"]
     assert generator.specs == []

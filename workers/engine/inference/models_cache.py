@@ -24,7 +24,7 @@ def model_key(spec: GenerateSpec) -> ModelKey:
 @dataclass
 class _LoadedBase:
     resident: ResidentBase
-    adapters: OrderedDict[str, AdapterWeights] = field(default_factory=OrderedDict)
+    adapters: OrderedDict[tuple[str, str], AdapterWeights] = field(default_factory=OrderedDict)
 
 
 class ModelsCache:
@@ -71,12 +71,14 @@ class ModelsCache:
         return found
 
     def _adapter(self, base: _LoadedBase, ref: AdapterRef) -> AdapterWeights:
-        found = base.adapters.get(ref.sha256)
+        # Equal weights may stand under other labels, which lie beside them in the folder.
+        key = (ref.sha256, ref.path)
+        found = base.adapters.get(key)
         if found is None:
             found = load_verified_adapter(base.resident, ref)
             require_active(base.resident, found, adapter_id=ref.id)
-            base.adapters[ref.sha256] = found
-        base.adapters.move_to_end(ref.sha256)
+            base.adapters[key] = found
+        base.adapters.move_to_end(key)
         while len(base.adapters) > self._max_adapters:
             base.adapters.popitem(last=False)  # a batch that still uses it keeps it alive
         return found

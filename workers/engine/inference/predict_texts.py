@@ -11,7 +11,7 @@ from app.contracts.generation import FinishReason, TokenDelta
 from app.contracts.predictions import Predictions, Written
 from app.contracts.specs import SamplingSpec
 from workers.engine.base_model import ResidentBase
-from workers.engine.inference.generate import Ended, RunningBatch, StepDelta
+from workers.engine.inference.generate import Ended, RunningBatch
 from workers.engine.inference.prompts import Prompt
 from workers.engine.inference.reading import read_some, truncated_places
 from workers.engine.inference.seq2seq import Source, Writing, read_source
@@ -118,12 +118,9 @@ class DecoderRun:
         while self._waiting and self._batch.has_room(self._waiting[0], joining):
             joining.append(self._waiting.popleft())
         for event in chain(self._batch.admit(joining), self._batch.step()):
-            match event:
-                case StepDelta(key, TokenDelta() as delta):
-                    self._texts[key] += delta.text
-                    if delta.finish_reason is not None:
-                        self._reasons[key] = delta.finish_reason
-                case Ended():
-                    self._written_tokens += event.usage.completion_tokens
-                case StepDelta():
-                    pass  # an echoed prompt, which nobody asked for
+            if isinstance(event, Ended):
+                self._written_tokens += event.usage.completion_tokens
+            elif isinstance(event.line, TokenDelta):
+                self._texts[event.key] += event.line.text
+                if event.line.finish_reason is not None:
+                    self._reasons[event.key] = event.line.finish_reason

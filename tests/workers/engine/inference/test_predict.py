@@ -162,7 +162,7 @@ def test_of_a_very_long_text_only_the_beginning_is_read(encoder, monkeypatch):
 
     monkeypatch.setattr(encoder, "tokenizer", Counting())
     assert predict(encoder, adapter, [long]).predictions == (expected,)
-    assert max(seen) < 5000
+    assert max(seen) < len(long) / 10
     (hello,) = predict(encoder, adapter, ["Hello"]).predictions
     assert predict(encoder, adapter, [blank]).predictions == (hello,)
 

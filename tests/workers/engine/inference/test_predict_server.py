@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.contracts.generation import ErrorLine
-from app.contracts.predictions import MAX_INPUTS, PredictSpec, predictions_adapter
+from app.contracts.predictions import MAX_INPUTS, Predictions, PredictSpec
 from app.contracts.specs import AdapterTask
 from tests.support.random_classifiers import random_classifier, write_adapter
 from tests.support.tiny_encoders import build_tiny_encoder
@@ -65,7 +65,7 @@ def test_labels_and_entities_come_as_in_this_process(house):
     for adapter in (house.classifier, house.tagger):
         response = house.post(house.spec(adapter))
         assert response.status_code == 200, response.text
-        found = predictions_adapter.validate_json(response.content)
+        found = Predictions.model_validate_json(response.content)
         expected = predict(house.resident, adapter, TEXTS)
         assert found.predictions == expected.predictions
         assert (found.input_tokens, found.truncated) == (expected.input_tokens, ())

@@ -130,6 +130,18 @@ def test_more_bases_than_fit_take_turns_with_predictions(make_scheduler, encoder
         assert lines.get(timeout=WAIT_SECONDS).kind == "delta"
 
 
+def test_equal_weights_under_other_labels_are_another_model(make_scheduler, encoder, tmp_path):
+    scheduler = make_scheduler()
+    said = []
+    for labels in (("billing", "delivery"), ("Rechnung", "Lieferung")):
+        adapter = random_classifier(encoder, AdapterTask(recipe="text_classification", labels=labels))
+        ref = write_adapter(tmp_path / labels[0], adapter, encoder, f"ft:{labels[0]}")
+        found = answer(scheduler, spec_of(encoder, ref))
+        said.append((ref.sha256, {entry.label for entry in found.predictions[0].scores}))
+    assert said[0][0] == said[1][0]
+    assert [labels for _, labels in said] == [{"billing", "delivery"}, {"Rechnung", "Lieferung"}]
+
+
 def test_a_model_that_moved_nothing_is_refused(make_scheduler, encoder, tmp_path):
     lazy = random_classifier(encoder, TASK, scale=0)
     lazy.probe = (lazy.vectors["head.weight"].detach().clone(), lazy.vectors["head.bias"].detach().clone())
