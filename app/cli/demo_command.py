@@ -91,7 +91,7 @@ def demo(
     clock.phases.append(("stop of the service", time.monotonic() - stopping))
     print("\n== times")
     clock.print()
-    _print_next_steps(session.data_dir, str(added["id"]), str(job["fine_tuned_model"]), archive, is_ours=is_ours)
+    _print_next_steps(session.data_dir, job, archive, is_ours=is_ours)
 
 
 def _tune(client: Client, base: str, rows: DemoRows, epochs: int | None, clock: _Clock) -> dict[str, Any]:
@@ -141,13 +141,14 @@ def _ask(client: Client, job: dict[str, Any], rows: DemoRows) -> None:
     print_answer(stream_answer(client, str(job["fine_tuned_model"]), messages, temperature=0, max_completion_tokens=64))
 
 
-def _print_next_steps(data_dir: Path, base: str, model: str, archive: Path, *, is_ours: bool) -> None:
+def _print_next_steps(data_dir: Path, job: dict[str, Any], archive: Path, *, is_ours: bool) -> None:
     start = f"{program()} up --data-dir {data_dir}    # starts the service again, with everything in it\n  "
+    where = "peft and vLLM unchanged" if job["task"] == "chat" else "peft, as the documentation shows"
     print(
         f"""
 The adapter is yours: {archive}
-It loads in peft and vLLM unchanged. To go on:
-  {start if is_ours else ""}{program()} chat {model} "My parcel never came"
-  {program()} train YOUR_ROWS.jsonl --base {base} --watch
+It loads in {where}. To go on:
+  {start if is_ours else ""}{program()} chat {job["fine_tuned_model"]} "My parcel never came"
+  {program()} train YOUR_ROWS.jsonl --base {job["model"]} --watch
 """
     )

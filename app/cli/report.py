@@ -7,6 +7,7 @@ from rich.table import Table
 
 from app.cli.session import make_console
 
+_BASE = "the base model"
 _Figure = Callable[[Mapping[str, Any]], float | None]
 
 
@@ -22,9 +23,7 @@ def print_comparison(evaluation: Mapping[str, Any]) -> None:
     """One line a figure: base, tuned."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"on {evaluation['rows']} held-out rows")
-    # What stands beside the tuned model may be more than the base: its frozen features with a linear probe.
-    base_is = str(evaluation.get("base_is") or "the base model")
-    table.add_column("base" if base_is == "the base model" else base_is, justify="right")
+    table.add_column("base", justify="right")
     table.add_column("tuned", justify="right")
     for name, figure, form in _LINES:
         values = [figure(evaluation["base"]), figure(evaluation["tuned"])]
@@ -33,6 +32,10 @@ def print_comparison(evaluation: Mapping[str, Any]) -> None:
     console = make_console()
     console.print()
     console.print(table)
+    # What stands beside the tuned model may be more than the base: its frozen features with a linear probe.
+    base_is = str(evaluation.get("base_is") or _BASE)
+    if base_is != _BASE:
+        console.print(f"base: {base_is}", style="dim")
 
 
 def print_samples(samples: Sequence[Mapping[str, Any]], *, count: int = 3) -> None:
