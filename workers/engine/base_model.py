@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -111,7 +112,7 @@ def load_base(ref: BaseRef, device: torch.device, quantization: Quantization = "
             attn_implementation=attention.NAME,
             **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise usage("invalid_base", f"Base '{ref.id}' cannot be loaded: {error}") from error
     refuse_unsupported(model, ref)
     if family == "encoder_decoder":

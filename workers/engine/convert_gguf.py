@@ -26,13 +26,14 @@ def convert_gguf(source: Path, destination: Path) -> None:
     if destination.exists():
         raise usage("destination_exists", f"The folder {destination} exists already; remove it or choose another.")
     folder, name = str(source.parent), source.name
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, local_files_only=True, trust_remote_code=False)
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         gguf_file=name,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
         local_files_only=True,
+        trust_remote_code=False,
     )
     model.to(torch.bfloat16)
     model.generation_config.eos_token_id = tokenizer.eos_token_id

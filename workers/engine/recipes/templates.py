@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from app.contracts.rows import ChatMessage, ChatRow
 
 Message = ChatMessage | Mapping[str, Any]
+_PROBE = "qzq"  # an answer that no template contains
 _ROLES = {"developer": "system", "function": "tool"}
 _TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError, KeyError, ValueError)
 
@@ -48,7 +49,8 @@ def render_prompt(
     """Tokens up to where the assistant's next answer starts. `RowRefusedError` when the template cannot."""
     plain = to_template_messages(messages)
     _refuse_control_tokens(tokenizer, plain)
-    return _tokenize(tokenizer, _render(tokenizer, plain, tools, add_generation_prompt=True))
+    prompt = _render(tokenizer, plain, tools, add_generation_prompt=True)
+    return _tokenize(tokenizer, prompt + _preamble(tokenizer, plain, tools, prompt))
 
 
 def render_completion_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
@@ -121,11 +123,11 @@ def find_turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     question = {"role": "user", "content": "a"}
     try:
         text = _render(
-            tokenizer, [question, {"role": "assistant", "content": "qzq"}], None, add_generation_prompt=False
+            tokenizer, [question, {"role": "assistant", "content": _PROBE}], None, add_generation_prompt=False
         )
     except RowRefusedError:
         return None
-    after = _tokenize(tokenizer, text[text.rindex("qzq") + 3 :]) if "qzq" in text else []
+    after = _tokenize(tokenizer, text[text.rindex(_PROBE) + len(_PROBE) :]) if _PROBE in text else []
     return after[0] if after and after[0] in tokenizer.all_special_ids else None
 
 
@@ -161,13 +163,13 @@ def _tokenize_at(
 ) -> tuple[list[int], npt.NDArray[np.int64]]:
     """Token ids and start characters, with a token border at each boundary.
 
-    One pass where the borders fall right by themselves; else piece by piece, so that the tokens
-    before an answer are those a server sees when it is asked for that answer.
+    One pass where the tokens before each border are those of the text before it; else piece by piece, so
+    that the tokens before an answer are those a server sees when it is asked for that answer. (Where a
+    token does not cross the border they may differ too: white space is split by what follows it.)
     """
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-    straddles = any(((spans[:, 0] < b) & (spans[:, 1] > b)).any() for b in boundaries)
-    if not straddles:
+    if all(_has_border(tokenizer, text, encoded["input_ids"], spans, boundary) for boundary in boundaries):
         return encoded["input_ids"], spans[:, 0]
     ids: list[int] = []
     starts: list[npt.NDArray[np.int64]] = []
@@ -177,6 +179,25 @@ def _tokenize_at(
         ids.extend(piece["input_ids"])
         starts.append(np.asarray(piece["offset_mapping"], dtype=np.int64).reshape(-1, 2)[:, 0] + left)
     return ids, np.concatenate(starts)
+
+
+def _has_border(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    ids: Sequence[int],
+    spans: npt.NDArray[np.int64],
+    boundary: int,
+) -> bool:
+    """Whether a token ends at `boundary` and the tokens up to there are those of `text[:boundary]`.
+
+    Tokens before a control token do not depend on what follows it: only the end, from the last one on, is compared.
+    """
+    end = int((spans[:, 0] < boundary).sum())
+    if end and spans[end - 1, 1] > boundary:
+        return False
+    control = set(tokenizer.all_special_ids)
+    first = next((place for place in reversed(range(end)) if ids[place] in control), 0)
+    return list(ids[first:end]) == _tokenize(tokenizer, text[int(spans[first, 0]) if first else 0 : boundary])
 
 
 def _answer_start(
@@ -193,12 +214,30 @@ def _answer_start(
             f"message {index + 1}: the chat template changes earlier turns, so its answer cannot be found"
         )
     content = messages[index]["content"].strip()
-    # A template may write a fixed preamble (an empty thinking block) before the answer: not learned.
-    found = text.find(content, len(prompt)) if content and "tool_calls" not in messages[index] else len(prompt)
-    if found < 0:
-        raise RowRefusedError(f"message {index + 1}: the chat template does not write its content")
-    between = text[len(prompt) : found]
-    return len(prompt) if not between.strip() else found
+    if content and text[len(prompt) :].lstrip().startswith(content):
+        return len(prompt)
+    preamble = _preamble(tokenizer, messages[:index], row.tools, prompt)
+    return len(prompt) + (len(preamble) if text.startswith(preamble, len(prompt)) else 0)
+
+
+def _preamble(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None,
+    prompt: str,
+) -> str:
+    """What the template writes between its generation prompt and an answer: an empty thinking block, or nothing.
+
+    It is context, not learned, so a served prompt has it as trained rows have.
+    """
+    probe = {"role": "assistant", "content": _PROBE}
+    try:
+        text = _render(tokenizer, [*messages, probe], tools, add_generation_prompt=False)
+    except RowRefusedError:
+        return ""
+    found = text.find(_PROBE, len(prompt))
+    between = text[len(prompt) : found] if found >= 0 and text.startswith(prompt) else ""
+    return between if between.strip() else ""
 
 
 def _turn_end(ids: Sequence[int], first: int, stop_token_ids: Sequence[int]) -> int:

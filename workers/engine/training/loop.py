@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from app.contracts.errors import fatal, usage
+from app.contracts.errors import WorkerFailure, fatal, usage
 from app.contracts.reports import Checkpoint, Finished, Metric, Progress, Report, Stopped
 from app.contracts.specs import TrainSpec
 from workers.engine.base_model import ResidentBase
@@ -92,12 +92,7 @@ def take_step(resident: ResidentBase, seat: Seat) -> None:
     figures[2] = torch.linalg.vector_norm(gradient)
     nll, correct, grad_norm = figures.tolist()
     if not (math.isfinite(nll) and math.isfinite(grad_norm)):
-        raise usage(
-            "loss_diverged",
-            f"The training loss is not a finite number at step {seat.step + 1}. "
-            f"Lower the learning rate (now {spec.optimizer.learning_rate:g}) or look for broken rows.",
-            param="learning_rate_multiplier",
-        )
+        raise _diverged(spec, f"The training loss is not a finite number at step {seat.step + 1}")
     if seat.step == 0 and grad_norm == 0.0:
         raise fatal("no_gradient", "No gradient reaches the adapter: its layers are not part of the forward pass.")
 
@@ -155,6 +150,8 @@ def judge(resident: ResidentBase, seat: Seat, rows: Sequence[Any]) -> Validation
         if len(packs) > 1:
             seat.report(Progress(run_id=seat.spec.run_id, phase="evaluate", done=index + 1, total=len(packs)))
     nll, correct = figures.tolist()
+    if not math.isfinite(nll):
+        raise _diverged(seat.spec, f"The validation loss is not a finite number after step {seat.step}")
     loss_score = Score("negative_loss", -nll / supervised)
     return Validation(nll / supervised, correct / supervised, seat.recipe.score(judged) or loss_score)
 
@@ -196,7 +193,18 @@ def _subset(seat: Seat, rows: Sequence[Any]) -> list[Any]:
     return [rows[index] for index in order[: seat.spec.valid_rows_per_check]]
 
 
+def _diverged(spec: TrainSpec, what: str) -> WorkerFailure:
+    return usage(
+        "loss_diverged",
+        f"{what}. Lower the learning rate (now {spec.optimizer.learning_rate:g}) or look for broken rows.",
+        param="learning_rate_multiplier",
+    )
+
+
 def _save(resident: ResidentBase, seat: Seat) -> None:
+    """Write a checkpoint and report it; never one whose weights are not numbers."""
+    if not bool(torch.isfinite(seat.adapter.flat).all()):
+        raise _diverged(seat.spec, f"The weights are not finite numbers after step {seat.step}")
     folder = seat.save(base_id=resident.ref.id, family=resident.family)
     seat.report(
         Checkpoint(
