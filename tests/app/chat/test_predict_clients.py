@@ -1,9 +1,10 @@
-"""The official clients of OpenAI and Hugging Face, a live API and the real serving engine with a tiny random BERT."""
+"""The official clients of OpenAI and Hugging Face, a live API and the real serving engine with a tiny BERT and T5."""
 
 import hashlib
 import io
 import json
 import tarfile
+from pathlib import Path
 from urllib.parse import quote
 
 import openai
@@ -13,9 +14,10 @@ from huggingface_hub import InferenceClient
 
 from app.contracts.specs import AdapterTask
 from app.db.tables import BaseModelRow, TunedModel
-from tests.support.random_classifiers import random_classifier
+from tests.support.random_adapters import random_adapter, random_classifier
 from tests.support.serving_engine import serving_engine
 from tests.support.tiny_encoders import build_tiny_encoder
+from tests.support.tiny_seq2seq import build_seq2seq_base
 from workers.engine.base_model import load_base
 from workers.engine.inference.predict import predict
 from workers.engine.training.adapter_files import WEIGHTS_FILE, encode_adapter
@@ -27,6 +29,7 @@ TASKS = {
         recipe="text_classification", labels=("billing", "delivery", "repair"), is_multi_label=True
     ),
     "tagger": AdapterTask(recipe="token_classification", labels=("THING", "WISH")),
+    "summariser": AdapterTask(recipe="summarization"),
 }
 pytestmark = pytest.mark.slow
 
@@ -44,17 +47,14 @@ def settings(settings, engine_url):
     return settings.model_copy(update={"server_url": engine_url})
 
 
-@pytest.fixture
-def resident(context, monkeypatch):
-    """The registered base as this process loads it."""
-    monkeypatch.setenv("TUNESMITH_ENGINE_DTYPE", "float32")
-    ref = build_tiny_encoder(context.settings.bases_dir / "tiny-bert")
+def registered(context, ref, kind):
+    """The base as this process loads it."""
     with context.database.unit_of_work() as work:
         work.session.add(
             BaseModelRow(
                 id=ref.id,
-                folder="tiny-bert",
-                kind="encoder",
+                folder=Path(ref.path).name,
+                kind=kind,
                 licence="test",
                 source="test",
                 context_length=ref.context_length,
@@ -70,14 +70,18 @@ def resident(context, monkeypatch):
 class Models:
     """Tuned models in the registry, and what this process says they say."""
 
-    def __init__(self, context, team_id, resident):
-        self._resident = resident
-        self._adapters = {name: random_classifier(resident, task) for name, task in TASKS.items()}
+    def __init__(self, context, team_id, encoder, seq2seq):
+        self._residents = {name: seq2seq if task.recipe == "summarization" else encoder for name, task in TASKS.items()}
+        self._adapters = {
+            name: (random_classifier if task.labels else random_adapter)(self._residents[name], task)
+            for name, task in TASKS.items()
+        }
         for name, adapter in self._adapters.items():
             self._register(context, team_id, name, adapter)
 
     def _register(self, context, team_id, name, adapter):
-        files = encode_adapter(adapter, self._resident.ref.id, self._resident.family)
+        resident = self._residents[name]
+        files = encode_adapter(adapter, resident.ref.id, resident.family)
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for file, data in files.items():
@@ -92,7 +96,7 @@ class Models:
                 TunedModel(
                     id=self.id(name),
                     team_id=team_id,
-                    base_id=self._resident.ref.id,
+                    base_id=resident.ref.id,
                     job_id=f"ftjob-{name}",
                     step=3,
                     is_final=True,
@@ -109,17 +113,21 @@ class Models:
 
     @staticmethod
     def id(name):
-        return f"ft:tiny-bert:default::{name}"
+        return f"ft:tiny:default::{name}"
 
     def expected(self, name, text=TEXT):
-        return predict(self._resident, self._adapters[name], [text]).predictions[0]
+        return predict(self._residents[name], self._adapters[name], [text], max_new_tokens=9).predictions[0]
 
 
 @pytest.fixture
-def models(context, services, api_key, resident):
+def models(context, services, api_key, monkeypatch):
+    monkeypatch.setenv("TUNESMITH_ENGINE_DTYPE", "float32")
     with services() as opened:
         team_id = opened.identity.authenticate(api_key).team_id
-    return Models(context, team_id, resident)
+    folder = context.settings.bases_dir
+    encoder = registered(context, build_tiny_encoder(folder / "tiny-bert"), "encoder")
+    seq2seq = registered(context, build_seq2seq_base(folder / "t5", "t5"), "encoder_decoder")
+    return Models(context, team_id, encoder, seq2seq)
 
 
 def ask(client, name, **fields):
@@ -144,6 +152,9 @@ def test_the_openai_client_reads_labels_and_spans(openai_client, models):
     assert [(span["start"], span["label"]) for span in spans] == [
         (span.start, span.label) for span in models.expected("tagger").spans
     ]
+    text = ask(openai_client, "summariser", max_completion_tokens=9)
+    assert text.choices[0].message.content == models.expected("summariser").text
+    assert 0 < text.usage.completion_tokens <= 9
 
 
 def test_the_openai_client_streams_a_label(openai_client, models):
@@ -189,3 +200,8 @@ def test_hugging_faces_client_reads_entities(hugging_face, models):
     assert [(entry.entity_group, entry.word, entry.start, entry.end) for entry in found] == [
         (span.label, span.text, span.start, span.end) for span in expected
     ]
+
+
+def test_hugging_faces_client_reads_summaries(hugging_face, models):
+    found = hugging_face("summariser").summarization(TEXT, generate_parameters={"max_new_tokens": 9})
+    assert found.summary_text == models.expected("summariser").text

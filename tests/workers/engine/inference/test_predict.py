@@ -7,7 +7,7 @@ from torch.nn.functional import linear
 from app.contracts.errors import WorkerFailure
 from app.contracts.predictions import Entities, Labels
 from app.contracts.specs import AdapterTask
-from tests.support.random_classifiers import random_classifier
+from tests.support.random_adapters import random_classifier
 from tests.support.tiny_encoders import build_tiny_encoder
 from workers.engine.base_model import load_base
 from workers.engine.inference.predict import predict

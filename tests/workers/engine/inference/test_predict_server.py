@@ -10,7 +10,7 @@ import torch
 from app.contracts.generation import ErrorLine
 from app.contracts.predictions import MAX_INPUTS, Predictions, PredictSpec
 from app.contracts.specs import AdapterTask
-from tests.support.random_classifiers import random_classifier, write_adapter
+from tests.support.random_adapters import random_classifier, write_adapter
 from tests.support.tiny_encoders import build_tiny_encoder
 from tests.workers.engine.inference.test_server import DEADLINE_SECONDS, TOKEN, bearer, start_server
 from workers.engine.base_model import load_base

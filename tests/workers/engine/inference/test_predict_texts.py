@@ -6,8 +6,8 @@ import torch
 from app.contracts.errors import WorkerFailure
 from app.contracts.predictions import Written
 from app.contracts.rows import TextPair
-from app.contracts.specs import AdapterTask, LoraSpec
-from tests.support.random_classifiers import write_adapter
+from app.contracts.specs import AdapterTask
+from tests.support.random_adapters import random_adapter, write_adapter
 from tests.support.tiny_models import build_tiny_base
 from tests.support.tiny_seq2seq import build_seq2seq_base
 from workers.engine.base_model import load_base
@@ -43,15 +43,8 @@ def decoder(request, cpu, tmp_path_factory):
     return base
 
 
-def summariser(resident, *, scale=0.1, seed=1):
-    adapter = resident.linears.new_adapter(LoraSpec(rank=4, alpha=8))
-    generator = torch.Generator().manual_seed(seed)
-    adapter.initialise(generator)
-    for b in adapter.B.values():
-        b.copy_(torch.randn(b.shape, generator=generator) * scale)
-    adapter.refresh()
-    adapter.task = TASK
-    return adapter
+def summariser(resident, *, scale=0.1):
+    return random_adapter(resident, TASK, scale=scale)
 
 
 def test_encoder_decoders_write_what_they_write_in_evaluation(seq2seq):

@@ -9,7 +9,7 @@ from app.contracts.errors import WorkerFailure
 from app.contracts.generation import ErrorLine
 from app.contracts.predictions import MAX_INPUTS, Predictions, PredictSpec
 from app.contracts.specs import AdapterTask, GenerateSpec, SamplingSpec
-from tests.support.random_classifiers import random_classifier, write_adapter
+from tests.support.random_adapters import random_classifier, write_adapter
 from tests.support.tiny_encoders import build_tiny_encoder
 from workers.engine.base_model import load_base
 from workers.engine.inference.models_cache import ModelsCache
