@@ -15,8 +15,10 @@ from workers.engine.training.lora import AdapterWeights
 
 WEIGHT, BIAS = "head.weight", "head.bias"
 _PROBE_ROUNDS = 100
-# Ridge on the standardised features, as C = 1 of a logistic regression over them.
-_PROBE_PENALTY = 1.0
+# Ridge on the standardised features; the one with the least loss on every fifth row is taken.
+_PENALTIES = (1.0, 10.0, 100.0, 1000.0)
+_ROUNDS_TO_CHOOSE = 40
+_CHOOSING = 5
 _POLL_EVERY = 10
 
 
@@ -68,36 +70,60 @@ def fit_probe(
 ) -> Probe:
     """Logistic regression with a ridge penalty: features [n, hidden], targets [n] or (multi-label) [n, labels].
 
-    Minimised by L-BFGS from zero, so that equal data give equal weights. Features are centred and divided by one
-    common scale; the result is for the features as they came.
+    The penalty is chosen on rows set apart for it: too small a one would learn the training rows by heart and leave
+    nothing for the adapter to learn. Equal data give equal weights.
     """
     features = features.float()
     centre = features.mean(0)
     scale = (features - centre).square().mean().sqrt().clamp_min(1e-6)
     inputs = (features - centre) / scale
-    weight = torch.zeros(labels, features.shape[1], device=features.device, requires_grad=True)
-    bias = torch.zeros(labels, device=features.device, requires_grad=True)
+    is_apart = torch.arange(len(inputs), device=inputs.device) % _CHOOSING == _CHOOSING - 1
+
+    def loss_apart(penalty: float) -> float:
+        rest = ~is_apart
+        probe = _minimise(inputs[rest], targets[rest], labels, penalty, _ROUNDS_TO_CHOOSE, poll=poll, is_multi=is_multi)
+        logits = probe_logits(probe, inputs[is_apart])
+        return float(class_losses(logits, targets[is_apart], is_multi=is_multi).mean())
+
+    penalty = min(_PENALTIES, key=loss_apart) if len(inputs) >= _CHOOSING else _PENALTIES[-1]
+    probe = _minimise(inputs, targets, labels, penalty, _PROBE_ROUNDS, poll=poll, is_multi=is_multi)
+    # For the features as they came.
+    unscaled = probe.weight / scale
+    return Probe(unscaled, probe.bias - unscaled @ centre)
+
+
+def _minimise(
+    inputs: Tensor,
+    targets: Tensor,
+    labels: int,
+    penalty: float,
+    rounds: int,
+    *,
+    poll: Callable[[], None],
+    is_multi: bool,
+) -> Probe:
+    """Summed loss + penalty / 2 * |weight|^2, brought down by L-BFGS from zero."""
+    weight = torch.zeros(labels, inputs.shape[1], device=inputs.device, requires_grad=True)
+    bias = torch.zeros(labels, device=inputs.device, requires_grad=True)
     solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=_PROBE_ROUNDS, history_size=10, line_search_fn="strong_wolfe", tolerance_change=1e-7
+        [weight, bias], max_iter=rounds, history_size=10, line_search_fn="strong_wolfe", tolerance_change=1e-7
     )
-    rounds = 0
+    calls = 0
 
     def evaluate() -> Tensor:
-        nonlocal rounds
-        rounds += 1
-        if rounds % _POLL_EVERY == 0:
+        nonlocal calls
+        calls += 1
+        if calls % _POLL_EVERY == 0:
             poll()
         solver.zero_grad()
-        logits = linear(inputs, weight, bias)
-        loss = class_losses(logits, targets, is_multi=is_multi).sum()
-        total = (loss + _PROBE_PENALTY / 2 * weight.square().sum()) / len(inputs)
+        loss = class_losses(linear(inputs, weight, bias), targets, is_multi=is_multi).sum()
+        total = (loss + penalty / 2 * weight.square().sum()) / len(inputs)
         torch.autograd.backward(total)
         return total
 
     with torch.enable_grad():
         solver.step(evaluate)  # type: ignore[no-untyped-call]
-    unscaled = weight.detach() / scale
-    return Probe(unscaled, bias.detach() - unscaled @ centre)
+    return Probe(weight.detach(), bias.detach())
 
 
 def class_losses(logits: Tensor, targets: Tensor, *, is_multi: bool) -> Tensor:
