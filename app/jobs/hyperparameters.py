@@ -18,6 +18,7 @@ from app.jobs.recommended import (
     RECOMMENDED,
     ROWS_OF_THE_LOWER_RANK,
     SCALE,
+    SCORED_BY_THEIR_OWN,
     Recommended,
 )
 
@@ -213,7 +214,8 @@ class _Choices:
         """How the run is watched, and what its result is."""
         can_choose = self._facts.choosing_rows > 0
         stops: Any = self._get("early_stopping")
-        if stops == "auto" and can_choose and n_epochs > 1:
+        has_own_score = self._facts.recipe in SCORED_BY_THEIR_OWN
+        if stops == "auto" and can_choose and n_epochs > 1 and not has_own_score:
             stops = {"patience": PATIENCE, "min_delta": 0.0}
             self.reasons.append(
                 f"early_stopping after {PATIENCE} checks without a better validation loss: what follows would only be "
@@ -221,7 +223,13 @@ class _Choices:
             )
         elif stops == "auto":
             stops = False
-            why = "a single epoch repeats nothing" if can_choose else "there are no rows to tell when to stop"
+            why = "there are no rows to tell when to stop"
+            if can_choose:
+                why = (
+                    "the task's own score often grows on while the loss does, and the best checkpoint is kept"
+                    if has_own_score
+                    else "a single epoch repeats nothing"
+                )
             self.reasons.append(f"early_stopping off: {why}.")
         keeps_best = self._get("keeps_best")
         if keeps_best == "auto":

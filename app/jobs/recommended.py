@@ -22,6 +22,8 @@ LOWER_RANK, HIGHER_RANK = 16, 32
 SCALE = 2.0
 BETA = 0.1
 PATIENCE = 3
+# Their score (macro-F1, span F1) often grows on while the loss does: such runs are not stopped early of themselves.
+SCORED_BY_THEIR_OWN: frozenset[Recipe] = frozenset({"text_classification", "token_classification"})
 KEEP_CHECKPOINTS = 3
 CHECKS_PER_RUN = 10
 
