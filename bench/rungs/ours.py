@@ -18,7 +18,7 @@ def main() -> None:
     try:
         import pydantic  # noqa: F401, PLC0415 the contracts stand on it
 
-        from workers.engine.base_model import set_up_torch  # noqa: PLC0415
+        from workers.engine.machine import set_up_torch  # noqa: PLC0415
         from workers.engine.training.loop import take_step  # noqa: PLC0415
     except ImportError as error:
         turns.leave_out(f"needs {error.name}")
@@ -39,8 +39,8 @@ def main() -> None:
 def open_resident(model: str, device: str, dtype: torch.dtype | None = None):  # noqa: ANN201 the engine is optional here
     from app.contracts.specs import BaseRef  # noqa: PLC0415
     from workers.engine import base_model  # noqa: PLC0415
+    from workers.engine.machine import pick_dtype  # noqa: PLC0415
     from workers.engine.training import attention  # noqa: PLC0415
-    from workers.engine.training.lora import wrap_linears  # noqa: PLC0415
 
     if dtype is not None:
         os.environ["TUNESMITH_ENGINE_DTYPE"] = str(dtype).removeprefix("torch.")
@@ -49,24 +49,16 @@ def open_resident(model: str, device: str, dtype: torch.dtype | None = None):  #
     if model not in SHAPES:
         return base_model.load_base(ref, where)
     attention.register()
-    kind = base_model.pick_dtype(where)
+    kind = pick_dtype(where)
     network = load_model(model, device=device, dtype=kind, attention=attention.NAME)
     network.requires_grad_(False)
-    return base_model.ResidentBase(
-        ref=ref,
-        model=network,
-        tokenizer=None,
-        device=where,
-        dtype=kind,
-        stop_token_ids=(),
-        vocab_size=network.config.vocab_size,
-        linears=wrap_linears(network, network.get_output_embeddings()),
-    )
+    return base_model.make_resident(ref, "decoder", network, None, dtype=kind, quantization="none")
 
 
 def open_seat(resident, rows: list[TokenRow], config: dict):  # noqa: ANN001, ANN201 as above
     """A seat over rows that are tokens already, as `seats.open_seat` makes it from a file."""
     from app.contracts.specs import LoraSpec, OptimizerSpec, TrainSpec  # noqa: PLC0415
+    from workers.engine.recipes.chat import ChatRecipe  # noqa: PLC0415
     from workers.engine.training import seats  # noqa: PLC0415
 
     folder = tempfile.mkdtemp(prefix="bench-ours-")
@@ -90,10 +82,12 @@ def open_seat(resident, rows: list[TokenRow], config: dict):  # noqa: ANN001, AN
     budget = config.get("token_budget") or (2048 if resident.device.type == "cpu" else 8192)
     return seats.Seat(
         spec=spec,
+        recipe=ChatRecipe(resident),
         adapter=adapter,
         optimizer=optimizer,
         rows=tuple(encoded(rows)),
         valid_rows=(),
+        selection_rows=(),
         token_budget=budget,
         report=lambda _report: None,
         should_stop=lambda: None,
