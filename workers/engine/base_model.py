@@ -25,6 +25,7 @@ from workers.engine import encoder_decoder
 from workers.engine.machine import pick_dtype
 from workers.engine.recipes.templates import find_turn_end
 from workers.engine.training import attention
+from workers.engine.training.fused_layers import fuse_layers
 from workers.engine.training.lora import AdaptedLinears, wrap_linears
 from workers.engine.training.quantised import Quantization, loading_options
 
@@ -123,16 +124,31 @@ def load_base(ref: BaseRef, device: torch.device, quantization: Quantization = "
     model.eval()
     if quantization == "none":  # otherwise it was quantised on the device
         model.to(device)
+    return make_resident(ref, family, model, tokenizer, dtype=dtype, quantization=quantization)
+
+
+def make_resident(
+    ref: BaseRef,
+    family: Family,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: torch.dtype,
+    quantization: Quantization,
+) -> ResidentBase:
+    """Wrap the linear layers of a loaded, frozen model and fuse its decoder layers, where they can be."""
+    linears = wrap_linears(model, _head(model))
+    fuse_layers(model, linears)
     return ResidentBase(
         ref=ref,
         family=family,
         model=model,
         tokenizer=tokenizer,
-        device=device,
+        device=model.device,
         dtype=dtype,
         stop_token_ids=stop_token_ids(getattr(model, "generation_config", None), tokenizer),
         vocab_size=model.get_input_embeddings().weight.shape[0],
-        linears=wrap_linears(model, _head(model)),
+        linears=linears,
         quantization=quantization,
     )
 

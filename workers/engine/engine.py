@@ -20,7 +20,7 @@ from app.contracts.reports import Failed, Progress, Ready, Report
 from app.contracts.specs import BaseRef, Command, EvalSpec, Exit, LoadBase, Stop, TrainSpec
 from workers.engine.base_model import ResidentBase, load_base
 from workers.engine.evaluation.run import evaluate
-from workers.engine.machine import memory_bytes, pick_device, pick_dtype
+from workers.engine.machine import memory_bytes, pick_device, pick_dtype, release_memory
 from workers.engine.protocol import read_commands
 from workers.engine.training.loop import train
 from workers.engine.training.quantised import Quantization, require_available
@@ -75,9 +75,7 @@ class Engine:
             traceback.print_exc(file=sys.stderr)
             self.report(failed(run_id, error))
         # Not in the handlers above: while one runs, its traceback keeps the tensors alive.
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory(self.device)
 
     def _make_resident(self, ref: BaseRef, run_id: str, quantization: Quantization) -> ResidentBase:
         """The base asked for: the one in memory if it is the same weights in the same bits, else loaded now."""

@@ -19,8 +19,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from workers.engine.training.cpu_attention import attend
+
 NAME = "tunesmith_packed"
-# On the CPU torch's flash attention goes back through short bf16 rows at less than half the speed of fp32.
+# On the CPU torch's attention goes back through short bf16 rows at less than half the speed of fp32.
 _FP32_LONGEST = 192
 
 
@@ -136,20 +138,20 @@ def _by_segment(
     bias: Tensor | None,
     is_causal: bool,
 ) -> Tensor:
-    groups, dtype = query.shape[1] // key.shape[1], query.dtype
+    if bias is None:
+        q, k, v = (t.squeeze(0) for t in (query, key, value))
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return attend(q, k, v, rows.lengths, keys.lengths, scale=scale, is_causal=is_causal).unsqueeze(0)
+    dtype = query.dtype
     if max(rows.longest, keys.longest) <= _FP32_LONGEST:
-        query, key, value = (t.float() for t in (query, key, value))
-        bias = None if bias is None else bias.float()
-    if groups > 1:
-        key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
+        query, key, value, bias = (t.float() for t in (query, key, value, bias))
     parts = [
         scaled_dot_product_attention(
             q,
             k,
             v,
             # Relative positions are the same in every row: the bias of a row is the corner of that of the longest.
-            attn_mask=None if bias is None else bias[:, :, : q.shape[2], : k.shape[2]],
-            is_causal=is_causal and bias is None,
+            attn_mask=bias[:, :, : q.shape[2], : k.shape[2]],
             scale=scaling,
         )
         for q, k, v in zip(

@@ -12,7 +12,8 @@ from workers.engine.training.attention import packed
 from workers.engine.training.batches import PackedBatch
 from workers.engine.training.trained_head import TrainedHeadCrossEntropy
 
-_CHUNK_BYTES = 256 * 2**20  # fp32 logits of one chunk
+# fp32 logits of one chunk: on a GPU few chunks, which read the head's weights seldom; on the CPU what the caches hold.
+_CHUNK_BYTES = {"cuda": 2**30, "cpu": 64 * 2**20}
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Any:
-        rows = max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
+        rows = _chunk_rows(weight)
         nll = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         correct = torch.zeros((), dtype=torch.float32, device=hidden.device)
         wants_grad = ctx.needs_input_grad[0]
@@ -44,13 +45,17 @@ class _HeadCrossEntropy(torch.autograd.Function):
             if bias is not None:
                 logits += bias
             wanted = targets[part].unsqueeze(1)
-            log_z = logits.logsumexp(dim=1, keepdim=True)
-            nll[part] = (log_z - logits.gather(1, wanted)).squeeze(1)
-            correct += (logits.argmax(dim=1, keepdim=True) == wanted).sum()
+            likeliest = logits.argmax(dim=1, keepdim=True)
+            correct += (likeliest == wanted).sum()
+            logits.sub_(logits.gather(1, likeliest))
+            wanted_logits = logits.gather(1, wanted)
+            # exp(logit - largest) is at most 1; the division that makes it a probability waits for the product.
+            exponentials = logits.exp_()
+            z = exponentials.sum(dim=1, keepdim=True)
+            nll[part] = (z.log() - wanted_logits).squeeze(1)
             if grad is not None:
-                probabilities = logits.sub_(log_z).exp_()
-                probabilities.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
-                grad[part] = probabilities.to(weight.dtype) @ weight
+                expected = (exponentials.to(weight.dtype) @ weight).div_(z)
+                grad[part] = expected.sub_(weight[targets[part]])
         ctx.save_for_backward(grad)
         ctx.mark_non_differentiable(correct)
         return nll, correct
@@ -75,11 +80,16 @@ def head_losses(resident: ResidentBase, hidden: Tensor, targets: Tensor) -> tupl
     """-log p of targets [S] after hidden states [S, h]: [S] fp32 in nats, and how many argmaxes are right (0-dim)."""
     weight, bias = resident.head_weight, resident.head_bias
     if weight.requires_grad:
-        chunk = max(1, _CHUNK_BYTES // (4 * resident.vocab_size))
+        chunk = _chunk_rows(weight)
         nll, correct = TrainedHeadCrossEntropy.apply(hidden, weight, bias, targets, chunk)  # type: ignore[no-untyped-call]
     else:
         nll, correct = _HeadCrossEntropy.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
     return nll, correct
+
+
+def _chunk_rows(head: Tensor) -> int:
+    """Positions whose logits over the vocabulary are held at once."""
+    return max(1, _CHUNK_BYTES[head.device.type] // (4 * head.shape[0]))
 
 
 def batch_loss(resident: ResidentBase, batch: PackedBatch) -> BatchLoss:

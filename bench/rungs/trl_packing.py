@@ -1,0 +1,69 @@
+"""TRL's `SFTTrainer` with packing to 1024 tokens. `python -m rungs.trl_packing CONFIG`.
+
+`style` default: as TRL sets it (bf16, activation checkpointing on). tuned: checkpointing off.
+A step has as many packs as hold `batch_size` rows of this data on average. TRL cuts rows longer than a pack.
+"""
+
+import sys
+
+import torch
+from rungs.models import best_dtype
+from rungs.rows import read_rows
+from rungs.trainer import common_arguments, counting, features, lora_model
+from rungs.turns import EndOfTurnsError, Turns
+
+PACK = 1024
+
+
+def main() -> None:
+    turns = Turns(sys.argv[1])
+    try:
+        from datasets import Dataset  # noqa: PLC0415 absent is an answer
+        from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
+    except ImportError as error:
+        turns.leave_out(f"needs trl; name an interpreter that has it with --python ({error})")
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 after trl
+
+    rows = read_rows(turns.config["rows"])
+    mean = sum(len(row.input_ids) for row in rows) / len(rows)
+    packs = max(1, round(turns.config["batch_size"] * mean / PACK))
+    dtype = best_dtype(turns.config["device"])
+    model = lora_model(turns, dtype)
+    trainer_class, in_turn = counting(SFTTrainer, turns)
+    checkpointing = {} if turns.config["style"] == "default" else {"gradient_checkpointing": False}
+    arguments = SFTConfig(
+        per_device_train_batch_size=packs,
+        packing=True,
+        max_length=PACK,
+        bf16=dtype == torch.bfloat16,
+        dataset_num_proc=None,
+        **checkpointing,
+        **common_arguments(turns),
+    )
+    trainer = trainer_class(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(features(rows)),
+        processing_class=_tokenizer(PreTrainedTokenizerFast, turns.config["model"]),
+        callbacks=[in_turn],
+    )
+    try:
+        trainer.train()
+    except EndOfTurnsError:
+        pass
+
+
+def _tokenizer(fast: type, model: str) -> object:
+    """The base's tokenizer, or an empty one with a padding token: the rows are tokens already."""
+    from pathlib import Path  # noqa: PLC0415
+
+    if (Path(model) / "tokenizer.json").is_file():
+        return fast.from_pretrained(model)  # type: ignore[attr-defined]
+    from tokenizers import Tokenizer, models  # noqa: PLC0415
+
+    empty = Tokenizer(models.WordLevel({"<pad>": 0}, unk_token="<pad>"))  # noqa: S106 not a password
+    return fast(tokenizer_object=empty, pad_token="<pad>", eos_token="<pad>")  # noqa: S106
+
+
+if __name__ == "__main__":
+    main()
