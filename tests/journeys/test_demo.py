@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.cli.base_sources import SmolLM2
+from app.cli.base_sources import KnownModel
 from app.cli.main import main
 from tests.support.tiny_models import build_tiny_base
 
@@ -23,7 +23,7 @@ def folder(monkeypatch):
         if not (bases_dir / self.base_id).exists():
             build_tiny_base(bases_dir / self.base_id)
 
-    monkeypatch.setattr(SmolLM2, "place", place)
+    monkeypatch.setattr(KnownModel, "place", place)
     for name in ("TUNESMITH_BASE_URL", "TUNESMITH_API_KEY", "TUNESMITH_DATABASE_URL", "TUNESMITH_REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     yield root / "data"
