@@ -4,6 +4,7 @@ import sys
 import time
 
 import torch
+
 from rungs.models import best_dtype, read_config
 from rungs.turns import EndOfTurnsError, Turns
 from rungs.work import linear_shapes

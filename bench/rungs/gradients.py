@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import torch
+
 from rungs.models import best_dtype
 from rungs.ours import encoded, open_resident, open_seat
 from rungs.rows import TokenRow, read_rows
@@ -18,7 +19,7 @@ _ROWS = 4
 
 def main() -> None:
     turns = Turns(sys.argv[1])
-    rows = [row for row in read_rows(turns.config["rows"]) if len(row.input_ids) <= 1024][:_ROWS]  # noqa: PLR2004
+    rows = [row for row in read_rows(turns.config["rows"]) if len(row.input_ids) <= 1024][:_ROWS]
     ours, adapter = _our_gradient(turns, rows)
     reference = _peft_gradient(turns, rows, adapter, torch.float32)
     figures = {"ours": _difference(ours, reference)}

@@ -8,6 +8,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as `python -m workers.engine
 
 import numpy as np
 import torch
+
 from rungs.models import SHAPES, load_model
 from rungs.rows import TokenRow, read_rows
 from rungs.turns import EndOfTurnsError, Turns

@@ -3,11 +3,13 @@
 `style` default: fp32, rows in random order. tuned: weights in bf16, autocast, `group_by_length`.
 """
 
+import contextlib
 import sys
 import tempfile
 from typing import Any
 
 import torch
+
 from rungs.models import LINEARS, load_model
 from rungs.rows import TokenRow, read_rows
 from rungs.turns import EndOfTurnsError, Turns
@@ -108,10 +110,8 @@ def main() -> None:
         data_collator=pad,
         callbacks=[in_turn],
     )
-    try:
+    with contextlib.suppress(EndOfTurnsError):
         trainer.train()
-    except EndOfTurnsError:
-        pass
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@
 A step has as many packs as hold `batch_size` rows of this data on average. TRL cuts rows longer than a pack.
 """
 
+import contextlib
 import sys
 
 import torch
+
 from rungs.models import best_dtype
 from rungs.rows import read_rows
 from rungs.trainer import common_arguments, counting, features, lora_model
@@ -47,10 +49,8 @@ def main() -> None:
         processing_class=_tokenizer(PreTrainedTokenizerFast, turns.config["model"]),
         callbacks=[in_turn],
     )
-    try:
+    with contextlib.suppress(EndOfTurnsError):
         trainer.train()
-    except EndOfTurnsError:
-        pass
 
 
 def _tokenizer(fast: type, model: str) -> object:

@@ -30,11 +30,8 @@ def linear_shapes(config: Any) -> list[tuple[int, int]]:
     hidden, inner = config.hidden_size, config.intermediate_size
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
-    return [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)] + [
-        (hidden, inner),
-        (hidden, inner),
-        (inner, hidden),
-    ]
+    attention = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)]
+    return [*attention, (hidden, inner), (hidden, inner), (inner, hidden)]
 
 
 def needed(config: Any, rows: list[TokenRow], rank: int) -> Work:

@@ -139,6 +139,7 @@ def make_resident(
     """Wrap the linear layers of a loaded, frozen model and fuse its decoder layers, where they can be."""
     linears = wrap_linears(model, _head(model))
     fuse_layers(model, linears)
+    embeddings: Any = model.get_input_embeddings()
     return ResidentBase(
         ref=ref,
         family=family,
@@ -147,7 +148,7 @@ def make_resident(
         device=model.device,
         dtype=dtype,
         stop_token_ids=stop_token_ids(getattr(model, "generation_config", None), tokenizer),
-        vocab_size=model.get_input_embeddings().weight.shape[0],
+        vocab_size=embeddings.weight.shape[0],
         linears=linears,
         quantization=quantization,
     )

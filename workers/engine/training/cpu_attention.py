@@ -26,7 +26,7 @@ def attend(
     scale: float,
     is_causal: bool,
 ) -> Tensor:
-    """query [heads, T, d], key and value [kv_heads, S, d] → [T, heads, d]; row i sees the keys of row i.
+    """From query [heads, T, d], key and value [kv_heads, S, d] to [T, heads, d]; row i sees the keys of row i.
 
     `rows` and `key_rows` are lengths in tokens that sum to T and S; equal where `is_causal`.
     """
@@ -74,11 +74,11 @@ class _Attention(torch.autograd.Function):
             torch.split(grad, rows, 1),
             strict=True,
         )
-        grouped = grad_query.unflatten(0, (groups, -1))
+        grouped = _group(grad_query, groups)
         for (q, k, v, row, dq), (dk, dv, g_row) in zip(
             _each_row(query, key, value, rows, key_rows, grouped), key_grads, strict=True
         ):
-            g_row = g_row.unflatten(0, (groups, -1))  # noqa: PLW2901
+            g_row = _group(g_row, groups)  # noqa: PLW2901
             # fp32 sums where several blocks add to the same keys.
             sums = [torch.zeros(k.shape, dtype=torch.float32, device=k.device) for _ in range(2)]
             for first, last, keys in _blocks(row, k.shape[1], is_causal=is_causal):
@@ -99,7 +99,7 @@ class _Attention(torch.autograd.Function):
         return grad_query, grad_key, grad_value, None, None, None, None
 
 
-def _each_row(
+def _each_row(  # noqa: PLR0917 the order is that of attention itself
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -107,8 +107,8 @@ def _each_row(
     key_rows: Sequence[int],
     grouped: Tensor,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, int, Tensor]]:
-    """q [kv_heads, group, n, d], k, v [kv_heads, m, d], n, and the row's part of `grouped` [kv_heads, group, T, d]."""
-    query = query.unflatten(0, (key.shape[0], -1))
+    """Of each row: q [kv_heads, group, n, d], k, v [kv_heads, m, d], n, and its part of grouped [kv_heads, group, T, d]."""
+    query = _group(query, key.shape[0])
     for (start, end), (key_start, key_end) in zip(
         pairwise(accumulate(rows, initial=0)), pairwise(accumulate(key_rows, initial=0)), strict=True
     ):
@@ -124,7 +124,7 @@ def _blocks(row: int, keys: int, *, is_causal: bool) -> Iterator[tuple[int, int,
 
 
 def _probabilities(q: Tensor, k: Tensor, scale: float, *, is_causal: bool) -> Tensor:
-    """q [kv_heads, group, n, d] and k [kv_heads, m, d] → [kv_heads, group * n, m]; the last query sees all m keys."""
+    """[kv_heads, group * n, m] of q [kv_heads, group, n, d] and k [kv_heads, m, d]; the last query sees all m keys."""
     rows, keys = q.shape[2], k.shape[1]
     scores = torch.bmm(q.reshape(k.shape[0], -1, q.shape[3]) * scale, k.transpose(1, 2))
     if is_causal:
@@ -133,6 +133,11 @@ def _probabilities(q: Tensor, k: Tensor, scale: float, *, is_causal: bool) -> Te
     return scores.softmax(-1)
 
 
+def _group(tensor: Tensor, kv_heads: int) -> Tensor:
+    """[heads, n, d] → [kv_heads, group, n, d], a view."""
+    return tensor.view(kv_heads, -1, *tensor.shape[1:])
+
+
 def _ungroup(product: Tensor, rows: int) -> Tensor:
     """[kv_heads, group * n, d] → [kv_heads, group, n, d]."""
-    return product.unflatten(1, (-1, rows))
+    return product.view(product.shape[0], -1, rows, product.shape[2])

@@ -83,7 +83,7 @@ class _FusedLayer:
         self.layer: Any = layer
         self.plain = layer.forward
         self.active = active
-        attention, mlp = self.layer.self_attn, self.layer.mlp
+        attention, mlp = cast("Any", layer.self_attn), cast("Any", layer.mlp)
         self.qkv = _Group((attention.q_proj, attention.k_proj, attention.v_proj))
         self.out = _Group((attention.o_proj,))
         self.gate_up = _Group((mlp.gate_proj, mlp.up_proj))
@@ -116,7 +116,7 @@ class _FusedLayer:
         return None if has_dropout or has_gains or is_bare else shares
 
     def fused(self, x: Tensor, positions: tuple[Tensor, Tensor], shares: Sequence[Share]) -> Tensor:
-        """x [T, h] → [T, h]."""
+        """The same on x [T, h]."""
         cos, sin = (t.squeeze(0).chunk(2, -1)[0] for t in positions)
         leaf = _leaf(shares)
         norm, second_norm = (
@@ -125,8 +125,8 @@ class _FusedLayer:
         )
         q, k, v = NormedQkv.apply(x, leaf, norm, self.qkv.with_shares(shares), cos, sin)  # type: ignore[no-untyped-call]
         attention = self.layer.self_attn
-        heads_first = (t.transpose(0, 1).unsqueeze(0) for t in (q, k, v))
-        seen, _ = attention_forward(attention, *heads_first, None, scaling=attention.scaling)
+        query, key, value = (t.transpose(0, 1).unsqueeze(0) for t in (q, k, v))
+        seen, _ = attention_forward(attention, query, key, value, None, scaling=attention.scaling)
         flat = seen.reshape(x.shape[0], -1)
         x = AddedLinear.apply(flat, x, leaf, self.out.with_shares(shares))  # type: ignore[no-untyped-call]
         gate_up, down = self.gate_up.with_shares(shares), self.down.with_shares(shares)

@@ -34,7 +34,7 @@ class Norm:
     epsilon: float
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [T, h] → normed in its dtype, and 1 / root mean square, [T, 1] fp32."""
+        """Of x [T, h]: it normed, in its dtype, and 1 / root mean square, [T, 1] fp32."""
         wide = x.float()
         scale = torch.linalg.vecdot(wide, wide).div_(x.shape[1]).add_(self.epsilon).rsqrt_().unsqueeze(1)
         wide = wide * scale if wide is x else wide.mul_(scale)
@@ -58,7 +58,7 @@ class Linears:
     shares: tuple[Share, ...]
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """x [T, in] → outputs [T, out_i], and for each share x A^T of all its layers side by side."""
+        """Of x [T, in]: outputs [T, out_i], and for each share x A^T of all its layers side by side."""
         outputs = [linear(x, w, b) for w, b in zip(self.weights, self.biases, strict=True)]
         return outputs, self.add_adapters(x, outputs)
 
@@ -117,7 +117,13 @@ class NormedQkv(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: PLR0917 autograd passes its inputs by position
-        ctx: Any, x: Tensor, leaf: Tensor, norm: Norm, qkv: Linears, cos: Tensor, sin: Tensor
+        ctx: Any,
+        x: Tensor,
+        leaf: Tensor,  # noqa: ARG004 see the head of this file
+        norm: Norm,
+        qkv: Linears,
+        cos: Tensor,
+        sin: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         normed, scale = norm.forward(x)
         outputs, downs = qkv.forward(normed)
@@ -138,7 +144,7 @@ class NormedQkv(torch.autograd.Function):
 
 
 def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """heads [T, n, d] turned by the angles of cos, sin [T, d / 2]."""
+    """The heads [T, n, d] turned by the angles of cos, sin [T, d / 2]."""
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     first, second = heads.chunk(2, -1)
     turned = torch.empty(heads.shape, dtype=heads.dtype, device=heads.device)
@@ -149,10 +155,16 @@ def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class AddedLinear(torch.autograd.Function):
-    """residual [T, out] + x [T, in] through one linear layer."""
+    """Of x [T, in], residual [T, out] → residual + W x + b, adapters included."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Tensor, leaf: Tensor, layer: Linears) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor,
+        leaf: Tensor,  # noqa: ARG004 as above
+        layer: Linears,
+    ) -> Tensor:
         output = _added(residual, x, layer)
         ctx.save_for_backward(x, *layer.add_adapters(x, [output]))
         ctx.layer = layer
@@ -166,7 +178,7 @@ class AddedLinear(torch.autograd.Function):
 
 
 def _added(residual: Tensor, x: Tensor, layer: Linears) -> Tensor:
-    """residual + W x + b, the adapters apart."""
+    """Residual + W x + b, the adapters apart."""
     output = torch.addmm(residual, x, layer.weights[0].t())
     return output if layer.biases[0] is None else output.add_(layer.biases[0])
 
@@ -175,7 +187,14 @@ class NormedMlp(torch.autograd.Function):
     """x [T, h] → x + down(silu(gate(normed x)) * up(normed x)); kept are x, gate and up, the rest is made again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, leaf: Tensor, norm: Norm, gate_up: Linears, down: Linears) -> Tensor:
+    def forward(  # noqa: PLR0917 as above
+        ctx: Any,
+        x: Tensor,
+        leaf: Tensor,  # noqa: ARG004 as above
+        norm: Norm,
+        gate_up: Linears,
+        down: Linears,
+    ) -> Tensor:
         normed, scale = norm.forward(x)
         (gate, up), downs = gate_up.forward(normed)
         inner = silu(gate).mul_(up)
