@@ -1,22 +1,23 @@
-"""Kills an engine with SIGKILL at random moments of a run and lets it go on: the result must be that of an unbroken run.
+"""Kills an engine with SIGKILL at random moments of a run and lets it go on: the result must be an unbroken run's.
 
     python bench/kill.py --base FOLDER --recipe chat --rows train.jsonl [--kills 5] [--seed 1]
 
-`--rows` are canonical rows (see app/contracts/rows.py). Every process is `python -m workers.engine run SPEC.json`; after
-a kill the next one goes on from whatever lies on the disk. Prints one line a kill and the hashes at the end.
+`--rows` are canonical rows (see app/contracts/rows.py). Every process is `python -m workers.engine run SPEC.json`;
+after a kill the next one goes on from whatever lies on the disk. Prints one line a kill and the hashes at the end.
 """
 
 import argparse
 import hashlib
-import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO, cast
 
 from app.contracts.rows import row_adapter
 from app.contracts.specs import BaseRef, EarlyStopping, LoraSpec, OptimizerSpec, TrainSpec
@@ -37,9 +38,9 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        whole, seconds = run_whole(spec_for(options, work / "whole"), work / "whole.json")
+        whole, steps, seconds = run_whole(spec_for(options, work / "whole"), work / "whole.json")
         print(f"{options.recipe}: unbroken run {seconds:.1f} s, adapter {whole[:16]}…", flush=True)
-        broken = run_broken(options, spec_for(options, work / "broken"), work / "broken.json", seconds)
+        broken = run_broken(options, spec_for(options, work / "broken"), work / "broken.json", steps)
     is_equal = broken == whole
     print(
         f"{options.recipe}: killed {options.kills} times, adapter {broken[:16]}… {'EQUAL' if is_equal else 'DIFFERS'}"
@@ -77,33 +78,43 @@ def spec_for(options: argparse.Namespace, output: Path) -> TrainSpec:
     )
 
 
-def run_whole(spec: TrainSpec, path: Path) -> tuple[str, float]:
-    """The adapter's hash and the seconds of a run that nobody disturbs."""
+def run_whole(spec: TrainSpec, path: Path) -> tuple[str, int, float]:
+    """The adapter's hash, the steps and the seconds of a run that nobody disturbs."""
     begun = time.monotonic()
     process = start(spec, path)
     output, _ = process.communicate()
     if process.returncode != 0:
         raise SystemExit(output)
-    return result_hash(output), time.monotonic() - begun
+    steps = max(step_of(line) for line in output.splitlines())
+    return result_hash(output), steps, time.monotonic() - begun
 
 
-def run_broken(options: argparse.Namespace, spec: TrainSpec, path: Path, seconds: float) -> str:
-    """Kill `kills` times, each at a random part of an unbroken run's time, then let it finish."""
-    chance = random.Random(options.seed)
+def run_broken(options: argparse.Namespace, spec: TrainSpec, path: Path, steps: int) -> str:
+    """Kill `kills` times, each a random moment after another random step, then let it finish."""
+    chance = random.Random(options.seed)  # noqa: S311 no secret
     checkpoints = Path(spec.output_dir) / "checkpoints"
-    for number in range(1, options.kills + 1):
+    for number, target in enumerate(sorted(chance.sample(range(1, steps), options.kills)), start=1):
         process = start(resumed(spec, checkpoints), path)
-        after = chance.uniform(0.3, 0.95) * seconds
-        try:
-            process.wait(timeout=after)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
+        reached = 0
+        for line in cast("TextIO", process.stdout):
+            reached = max(reached, step_of(line))
+            if reached >= target:
+                time.sleep(chance.uniform(0, 0.7))  # into the next step, a validation or a checkpoint
+                break
+        process.send_signal(signal.SIGKILL)
         process.wait()
         found = sorted(folder.name for folder in checkpoints.glob("step-*")) if checkpoints.is_dir() else []
-        state = "killed" if process.returncode == -signal.SIGKILL else "was done before the kill"
-        print(f"  {number}: {state} after {after:.1f} s; on disk: {found[-1] if found else 'nothing'}", flush=True)
-    digest, _ = run_whole(resumed(spec, checkpoints), path)
-    return digest
+        state = "killed" if process.returncode == -signal.SIGKILL else "ended before the kill"
+        print(
+            f"  {number}: {state} after step {reached} of {steps}; on disk: {', '.join(found) or 'nothing'}", flush=True
+        )
+    return run_whole(resumed(spec, checkpoints), path)[0]
+
+
+def step_of(line: str) -> int:
+    """The step a line of the run's output reports; 0 for other lines."""
+    found = re.match(r"step (\d+)/", line)
+    return int(found[1]) if found else 0
 
 
 def resumed(spec: TrainSpec, checkpoints: Path) -> TrainSpec:
