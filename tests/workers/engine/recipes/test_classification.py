@@ -1,3 +1,6 @@
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -158,3 +161,21 @@ def test_a_decoder_classifies_by_its_last_token(tiny, tmp_path):
     assert metrics[-1].train_loss < metrics[0].train_loss
     recipe = TextClassification(tiny, LABELS)
     assert encode(recipe, rows).rows[0].input_ids[-1] == tiny.tokenizer.eos_token_id
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own
+def test_plain_peft_and_the_documented_script_give_the_same_labels(encoder, tmp_path, capsys):
+    rows = labelled_rows(24)
+    (finished,) = of_kind(run(encoder, head_spec(encoder.ref, tmp_path, rows, token_budget=400)), "finished")
+    script = Path(__file__).parents[4] / "docs" / "examples" / "load_classifier_with_peft.py"
+    texts = [row.text for row in rows[:6]]
+    runpy.run_path(str(script))["main"](encoder.ref.path, finished.adapter_path, *texts)
+    theirs = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    recipe = TextClassification(encoder, LABELS)
+    adapter = load_adapter(encoder.linears, Path(finished.adapter_path))
+    for text, (label, probability, _) in zip(texts, theirs, strict=True):
+        (batch,) = recipe.pack([recipe.encode_text(text, 64)], 64)
+        with torch.no_grad(), activate(encoder.linears, adapter):
+            ours = recipe.loss(batch, adapter).outputs[0].softmax(0)
+        assert label == LABELS[int(ours.argmax())]
+        assert float(probability) == pytest.approx(float(ours.max()), abs=1e-4)
