@@ -174,7 +174,7 @@ def test_plain_peft_and_the_documented_script_give_the_same_labels(encoder, tmp_
     recipe = TextClassification(encoder, LABELS)
     adapter = load_adapter(encoder.linears, Path(finished.adapter_path))
     for text, (label, probability, _) in zip(texts, theirs, strict=True):
-        (batch,) = recipe.pack([recipe.encode_text(text, 64)], 64)
+        (batch,) = recipe.pack([recipe.encode_text(text, 128)], 128)
         with torch.no_grad(), activate(encoder.linears, adapter):
             ours = recipe.loss(batch, adapter).outputs[0].softmax(0)
         assert label == LABELS[int(ours.argmax())]
