@@ -112,7 +112,7 @@ def describe(options: argparse.Namespace, rows: list[row_sets.TokenRow]) -> None
         f"cores · load {os.getloadavg()[0]:.1f} at the start · {options.device}"
     )
     print(
-        f"{options.shape or Path(options.base).name} · LoRA r {RANK} on all linears · {BATCH_SIZE} rows a step · set "
+        f"{options.shape or Path(options.base).name} · Trainer: {options.micro_batch} rows at a time · LoRA r {RANK} on all linears · {BATCH_SIZE} rows a step · set "
         f"{options.rows or options.set}: {len(rows)} rows, mean {tokens / len(rows):.0f} tokens, longest "
         f"{max(len(row.input_ids) for row in rows)}, {learned / tokens:.0%} learned · {options.rounds} turns of "
         f"{options.steps} steps"
@@ -130,6 +130,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=6, help="turns of each rung")
     parser.add_argument("--steps", type=int, default=None, help="steps a turn (CPU 1, GPU 12)")
     parser.add_argument("--warm-up", type=int, default=5, help="uncounted steps of each GPU process")
+    parser.add_argument(
+        "--micro-batch",
+        type=int,
+        default=BATCH_SIZE,
+        help=f"rows at a time of Trainer + peft; the {BATCH_SIZE} of a step need some 2 MB a token in fp32",
+    )
     parser.add_argument("--token-budget", type=int, help="of ours; else its default")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has trl")
     options = parser.parse_args()
@@ -158,6 +164,7 @@ def main() -> None:
             "rows": str(folder / "rows.jsonl"),
             "rank": RANK,
             "batch_size": BATCH_SIZE,
+            "micro_batch": options.micro_batch,
             "steps_per_turn": options.steps,
         }
         alternate([*measured, yardstick], common, options, folder)

@@ -80,6 +80,7 @@ class Child:
             else:
                 self.rung.steps.append(report)
         if self.process.wait() != 0 and self.rung.left_out is None:
-            tail = self.log.read_text(errors="replace").strip().splitlines()[-3:]
-            self.rung.left_out = "failed: " + " | ".join(tail)
+            code = self.process.returncode
+            tail = self.log.read_text(errors="replace").strip().splitlines()[-1:]
+            self.rung.left_out = "killed: out of memory" if code == -9 else f"failed ({code}): " + " | ".join(tail)
         return False

@@ -3,7 +3,16 @@
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
 
 # Published configurations of Llama-3-8B and Qwen2.5-7B.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -52,6 +61,14 @@ def load_model(model: str, *, device: str, dtype: torch.dtype, attention: str = 
     config = read_config(model)
     with torch.device(device):
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention).eval()
+
+
+def load_tokenizer(model: str) -> Any:
+    """The base's tokenizer, or an empty one with a padding token: the rows are tokens already."""
+    if model not in SHAPES:
+        return AutoTokenizer.from_pretrained(model, local_files_only=True)
+    empty = Tokenizer(WordLevel({"<pad>": 0}, unk_token="<pad>"))  # noqa: S106 not a password
+    return PreTrainedTokenizerFast(tokenizer_object=empty, pad_token="<pad>", eos_token="<pad>")  # noqa: S106
 
 
 def best_dtype(device: str) -> torch.dtype:

@@ -9,7 +9,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as `python -m workers.engine
 import numpy as np
 import torch
 
-from rungs.models import SHAPES, load_model
+from rungs.models import SHAPES, load_model, load_tokenizer
 from rungs.rows import TokenRow, read_rows
 from rungs.turns import EndOfTurnsError, Turns
 
@@ -53,7 +53,7 @@ def open_resident(model: str, device: str, dtype: torch.dtype | None = None):  #
     kind = pick_dtype(where)
     network = load_model(model, device=device, dtype=kind, attention=attention.NAME)
     network.requires_grad_(False)
-    return base_model.make_resident(ref, "decoder", network, None, dtype=kind, quantization="none")
+    return base_model.make_resident(ref, "decoder", network, load_tokenizer(model), dtype=kind, quantization="none")
 
 
 def open_seat(resident, rows: list[TokenRow], config: dict):  # noqa: ANN001, ANN201 as above

@@ -1,5 +1,6 @@
 """Plain `transformers.Trainer` + `peft`, padded to the longest row. `python -m rungs.trainer CONFIG`.
 
+A step is `batch_size` rows, `micro_batch` of them at a time.
 `style` default: fp32, rows in random order. tuned: weights in bf16, autocast, `group_by_length`.
 """
 
@@ -98,7 +99,8 @@ def main() -> None:
     trainer_class, in_turn = counting(Trainer, turns)
     speed = {"bf16": True, "train_sampling_strategy": "group_by_length"} if tuned else {}
     arguments = TrainingArguments(
-        per_device_train_batch_size=turns.config["batch_size"],
+        per_device_train_batch_size=turns.config["micro_batch"],
+        gradient_accumulation_steps=turns.config["batch_size"] // turns.config["micro_batch"],
         remove_unused_columns=False,
         **common_arguments(turns),
         **speed,

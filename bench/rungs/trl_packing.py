@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from rungs.models import best_dtype
+from rungs.models import best_dtype, load_tokenizer
 from rungs.rows import read_rows
 from rungs.trainer import common_arguments, counting, features, lora_model
 from rungs.turns import EndOfTurnsError, Turns
@@ -24,8 +24,6 @@ def main() -> None:
         from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
     except ImportError as error:
         turns.leave_out(f"needs trl; name an interpreter that has it with --python ({error})")
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 after trl
-
     rows = read_rows(turns.config["rows"])
     mean = sum(len(row.input_ids) for row in rows) / len(rows)
     packs = max(1, round(turns.config["batch_size"] * mean / PACK))
@@ -46,23 +44,11 @@ def main() -> None:
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(features(rows)),
-        processing_class=_tokenizer(PreTrainedTokenizerFast, turns.config["model"]),
+        processing_class=load_tokenizer(turns.config["model"]),
         callbacks=[in_turn],
     )
     with contextlib.suppress(EndOfTurnsError):
         trainer.train()
-
-
-def _tokenizer(fast: type, model: str) -> object:
-    """The base's tokenizer, or an empty one with a padding token: the rows are tokens already."""
-    from pathlib import Path  # noqa: PLC0415
-
-    if (Path(model) / "tokenizer.json").is_file():
-        return fast.from_pretrained(model)  # type: ignore[attr-defined]
-    from tokenizers import Tokenizer, models  # noqa: PLC0415
-
-    empty = Tokenizer(models.WordLevel({"<pad>": 0}, unk_token="<pad>"))  # noqa: S106 not a password
-    return fast(tokenizer_object=empty, pad_token="<pad>", eos_token="<pad>")  # noqa: S106
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ class Turns:
     def __init__(self, config_path: str) -> None:
         self.config: dict[str, Any] = json.loads(Path(config_path).read_text())
         self._left = 0
+        # Where memory ends, this process must go, and nobody else's.
+        Path("/proc/self/oom_score_adj").write_text("1000")
         # Libraries print to stdout: the pipe to the parent becomes ours alone.
         self._pipe = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)

@@ -107,7 +107,7 @@ def _each_row(  # noqa: PLR0917 the order is that of attention itself
     key_rows: Sequence[int],
     grouped: Tensor,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, int, Tensor]]:
-    """Of each row: q [kv_heads, group, n, d], k, v [kv_heads, m, d], n, and its part of grouped [.., group, T, d]."""
+    """Of each row: q [kv_heads, group, n, d], k, v [kv_heads, m, d], n, its part of grouped [kv_heads, group, T, d]."""
     query = _group(query, key.shape[0])
     for (start, end), (key_start, key_end) in zip(
         pairwise(accumulate(rows, initial=0)), pairwise(accumulate(key_rows, initial=0)), strict=True

@@ -31,7 +31,7 @@ def by_torch(query, key, value, rows, key_rows, *, is_causal):
         ((1, 9, 4), (5, 2, 11), False),
     ],
 )
-def test_packed_attention_and_its_gradients_are_those_of_each_row_alone(  # noqa: PLR0917 pytest's own
+def test_packed_attention_and_its_gradients_are_those_of_each_row_alone(  # noqa: PLR0917
     monkeypatch, rows, key_rows, is_causal, block, kept_longest
 ):
     monkeypatch.setattr(cpu_attention, "_BLOCK", block)
