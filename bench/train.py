@@ -112,7 +112,8 @@ def describe(options: argparse.Namespace, rows: list[row_sets.TokenRow]) -> None
         f"cores · load {os.getloadavg()[0]:.1f} at the start · {options.device}"
     )
     print(
-        f"{options.shape or Path(options.base).name} · Trainer: {options.micro_batch} rows at a time · LoRA r {RANK} on all linears · {BATCH_SIZE} rows a step · set "
+        f"{options.shape or Path(options.base).name} · Trainer: {options.micro_batch} rows at a time · "
+        f"LoRA r {RANK} on all linears · {BATCH_SIZE} rows a step · set "
         f"{options.rows or options.set}: {len(rows)} rows, mean {tokens / len(rows):.0f} tokens, longest "
         f"{max(len(row.input_ids) for row in rows)}, {learned / tokens:.0%} learned · {options.rounds} turns of "
         f"{options.steps} steps"
