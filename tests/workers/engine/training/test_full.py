@@ -103,7 +103,7 @@ def test_the_saved_weights_load_in_transformers_by_their_names_and_give_equal_lo
 
 @pytest.mark.parametrize("chunk_bytes", [256 * 2**20, 5000])
 def test_the_gradient_is_that_of_plain_autograd_on_the_models_own_loss(tiny, monkeypatch, chunk_bytes):
-    monkeypatch.setattr("workers.engine.training.loss._CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("workers.engine.training.loss._CHUNK_BYTES", {"cpu": chunk_bytes})
     (row,) = encode_rows(tiny, ticket_rows(4)[3:], max_length=256).rows
     weights = FullWeights(tiny.linears, {})
     (batch,) = batches.pack([row], 10_000)
@@ -269,4 +269,5 @@ def test_every_weight_of_an_encoder_decoder_has_the_gradient_of_the_models_own_l
         ours = weights.gradient[offset : offset + parameter.numel()].view(parameter.shape)
         offset += parameter.numel()
         wanted = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        atol = 1e-4 + 1e-3 * float(wanted.abs().max())  # sums that cancel keep the rounding of their parts
+        torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=atol, msg=lambda m, n=name: f"{n}: {m}")

@@ -87,7 +87,8 @@ def test_the_gradients_are_those_of_peft(tiny, tmp_path, variant):
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
         assert gradient.norm() > 0, name
-        torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=1e-6)
+        atol = 1e-6 + 1e-4 * float(gradient.abs().max())  # sums that cancel keep the rounding of their parts
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=atol)
 
 
 def layer_with_bias():
