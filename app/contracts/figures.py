@@ -1,0 +1,90 @@
+"""What an evaluation finds: figures with intervals, models compared on the same rows, and what may be said of it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.contracts.base import Contract
+
+Verdict = Literal["better", "worse", "no_difference_shown", "too_little_data"]
+
+
+class Figure(Contract):
+    """One figure of one model: never without its interval, its rows and its signature."""
+
+    name: str = Field(description="e.g. accuracy, macro_f1, span_f1, rouge_l, loss")
+    value: float
+    low: float = Field(description="lower end of the 95 % interval")
+    high: float
+    n: int = Field(description="rows it stands on")
+    higher_is_better: bool = True
+    interval: str = Field(description="how the interval was made")
+    signature: str = Field(description="what the value depends on; figures of different signatures cannot be compared")
+
+
+class FigureComparison(Contract):
+    """One figure of the tuned model minus that of another, on the same rows."""
+
+    name: str
+    against: str = Field(description="the base, a baseline, or another model's id")
+    difference: float
+    low: float = Field(description="lower end of the difference's 95 % interval")
+    high: float
+    p_value: float
+    p_adjusted: float = Field(description="after Holm's correction over all figures of this comparison")
+    verdict: Verdict
+    smallest_detectable: float = Field(description="the difference these rows would show with a chance of 80 %")
+    test: str
+    n: int
+
+
+class Baseline(Contract):
+    """A cheap answer to the same task, scored on the same rows."""
+
+    name: str
+    description: str
+    figures: tuple[Figure, ...]
+    comparisons: tuple[FigureComparison, ...] = Field(description="the tuned model against it")
+
+
+class Confusion(Contract):
+    """How often each label was answered for each label; of many labels the most confused ones."""
+
+    labels: tuple[str, ...] = Field(description="an empty last label: answers that are no label at all")
+    counts: tuple[tuple[int, ...], ...] = Field(description="[expected][answered]")
+
+
+class ClassFigures(Contract):
+    """One label's precision, recall and F1."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class ReliabilityBin(Contract):
+    """Answers of about the same confidence."""
+
+    low: float
+    high: float
+    n: int
+    mean_confidence: float
+    accuracy: float
+
+
+class Calibration(Contract):
+    """Whether the model is right as often as it is sure."""
+
+    ece: float = Field(description="expected calibration error, 15 bins of equal width")
+    brier: float
+    temperature: float = Field(description="by which logits are divided; 1 as trained")
+    ece_at_temperature: float
+    brier_at_temperature: float
+    fitted_on: str = Field(description="the rows that chose the temperature; never the held-out ones")
+    bins: tuple[ReliabilityBin, ...]
+    coverage: tuple[tuple[float, float], ...] = Field(
+        description="(share of rows answered, accuracy among them), the surest first"
+    )
+    area_under_risk_coverage: float
