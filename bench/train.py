@@ -32,13 +32,13 @@ def rungs(options: argparse.Namespace) -> list[Rung]:
     ours = Rung("ours", "ours", {"token_budget": options.token_budget})
     if options.against == "nothing":
         return [ours]
-    return [
-        ours,
+    rivals = [
         Rung("Trainer + peft, fp32", "trainer", {"style": "default"}),
         Rung("Trainer + peft, bf16, by length", "trainer", {"style": "tuned"}),
         Rung("TRL packing 1024", "trl_packing", {"style": "default"}, python=options.python),
         Rung("TRL packing 1024, no checkpointing", "trl_packing", {"style": "tuned"}, python=options.python),
     ]
+    return [ours, *(rung for rung in rivals if options.only in rung.name)]
 
 
 def make_rows(options: argparse.Namespace, model: str, vocabulary: int) -> list[row_sets.TokenRow]:
@@ -123,6 +123,7 @@ def describe(options: argparse.Namespace, rows: list[row_sets.TokenRow]) -> None
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", choices=("hf", "nothing"), default="hf")
+    parser.add_argument("--only", default="", help="of the rivals those whose name has this in it")
     parser.add_argument("--base", type=Path, default=DEFAULT_BASE, help="folder of the base model")
     parser.add_argument("--shape", choices=("llama-3-8b", "qwen2.5-7b"), help="random weights instead of a base")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

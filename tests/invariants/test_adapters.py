@@ -18,6 +18,7 @@ from workers.engine.base_model import load_base
 from workers.engine.inference.adapters import load_verified_adapter, require_active
 from workers.engine.training.adapter_files import encode_adapter
 from workers.engine.training.lora import activate
+from workers.engine.training.synced_files import write_file
 
 # peft 0.21 asks transformers 5 for a property it deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -114,8 +115,8 @@ def test_a_saved_adapter_and_head_come_back_bit_for_bit_and_give_equal_outputs(j
         total, count = total + float(loss.nll_sum), count + loss.count
     assert total / count == found.metrics[-1].full_valid_loss
     family = resident.family
-    again = encode_adapter(adapter, resident.ref.id, family)[WEIGHTS]
-    assert hashlib.sha256(again).hexdigest() == found.finished.adapter_sha256
+    write_file(tmp_path / "again", encode_adapter(adapter, resident.ref.id, family)[WEIGHTS])
+    assert hashlib.sha256((tmp_path / "again").read_bytes()).hexdigest() == found.finished.adapter_sha256
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from workers.engine.recipes.head import BIAS, WEIGHT, head_vectors
 from workers.engine.recipes.tags import tag_count
 from workers.engine.training.adapter_files import encode_adapter, weights_sha256
 from workers.engine.training.lora import AdapterWeights
+from workers.engine.training.synced_files import write_file
 
 
 def random_adapter(
@@ -52,5 +53,5 @@ def write_adapter(folder: Path, adapter: AdapterWeights, resident: ResidentBase,
     """The adapter's files in a new folder."""
     folder.mkdir(parents=True)
     for name, data in encode_adapter(adapter, resident.ref.id, resident.family).items():
-        (folder / name).write_bytes(data)
+        write_file(folder / name, data)
     return AdapterRef(id=adapter_id, path=str(folder), sha256=weights_sha256(folder))

@@ -83,7 +83,10 @@ def release_memory(device: torch.device) -> None:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """All memory of the device; of the machine for the CPU."""
+    """All memory of the device; for the CPU of the machine, or of its container where that has less."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit_file = Path("/sys/fs/cgroup/memory.max")
+    limit = limit_file.read_text().strip() if limit_file.is_file() else "max"
+    return machine if limit == "max" else min(machine, int(limit))

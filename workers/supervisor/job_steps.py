@@ -1,5 +1,6 @@
 """The steps of one attempt at a job: data, training, evaluation, success; and what is kept when it is cut short."""
 
+import math
 import time
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class JobSteps:
         self._engine_run = engine_run
         self._run_id = f"{task.job_id}-{held.fence}"
         self._metrics: list[Metric] = []
-        self._metrics_since = time.monotonic()
+        self._metrics_written_at = -math.inf  # the first one is written as it comes
         self._offered_steps: set[int] = set()
         self._reported: Checkpoint | None = None
         self._total_steps = 0
@@ -95,7 +96,7 @@ class JobSteps:
                         return report
                     case _:
                         pass
-                if time.monotonic() - self._metrics_since >= _METRICS_SECONDS:
+                if time.monotonic() - self._metrics_written_at >= _METRICS_SECONDS:
                     self._record_metrics()
         finally:
             self._record_metrics()
@@ -207,7 +208,7 @@ class JobSteps:
 
     def _record_metrics(self) -> None:
         """Write what has gathered, in one unit of work."""
-        self._metrics_since = time.monotonic()
         if self._metrics:
+            self._metrics_written_at = time.monotonic()
             batch, self._metrics = self._metrics, []
             self._held.write(lambda jobs: jobs.record_metrics(self._held.job_id, self._held.fence, batch))

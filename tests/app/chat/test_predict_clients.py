@@ -1,6 +1,5 @@
 """The official clients of OpenAI and Hugging Face, a live API and the real serving engine with a tiny BERT and T5."""
 
-import hashlib
 import io
 import json
 import tarfile
@@ -20,7 +19,8 @@ from tests.support.tiny_encoders import build_tiny_encoder
 from tests.support.tiny_seq2seq import build_seq2seq_base
 from workers.engine.base_model import load_base
 from workers.engine.inference.predict import predict
-from workers.engine.training.adapter_files import WEIGHTS_FILE, encode_adapter
+from workers.engine.training.adapter_files import encode_adapter, weights_sha256
+from workers.engine.training.synced_files import write_file
 
 TEXT = "The machine is broken, and I want my money back in Zürich."
 TASKS = {
@@ -70,7 +70,8 @@ def registered(context, ref, kind):
 class Models:
     """Tuned models in the registry, and what this process says they say."""
 
-    def __init__(self, context, team_id, encoder, seq2seq):
+    def __init__(self, context, team_id, encoder, seq2seq, folder):
+        self._folder = folder
         self._residents = {name: seq2seq if task.recipe == "summarization" else encoder for name, task in TASKS.items()}
         self._adapters = {
             name: (random_classifier if task.labels else random_adapter)(self._residents[name], task)
@@ -81,13 +82,13 @@ class Models:
 
     def _register(self, context, team_id, name, adapter):
         resident = self._residents[name]
-        files = encode_adapter(adapter, resident.ref.id, resident.family)
+        folder = self._folder / name
+        folder.mkdir()
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for file, data in files.items():
-                entry = tarfile.TarInfo(file)
-                entry.size = len(data)
-                tar.addfile(entry, io.BytesIO(data))
+            for file, contents in encode_adapter(adapter, resident.ref.id, resident.family).items():
+                write_file(folder / file, contents)
+                tar.add(folder / file, file)
         writer = context.artifacts.open_writer(f"adapters/{name}.tar")
         writer.write(buffer.getvalue())
         stored = writer.commit()
@@ -103,7 +104,7 @@ class Models:
                     recipe=TASKS[name].recipe,
                     labels=list(TASKS[name].labels or ()),
                     is_multi_label=TASKS[name].is_multi_label,
-                    adapter_sha256=hashlib.sha256(files[WEIGHTS_FILE]).hexdigest(),
+                    adapter_sha256=weights_sha256(folder),
                     archive_key=stored.key,
                     archive_sha256=stored.sha256,
                     archive_bytes=stored.bytes,
@@ -120,14 +121,14 @@ class Models:
 
 
 @pytest.fixture
-def models(context, services, api_key, monkeypatch):
+def models(context, services, api_key, monkeypatch, tmp_path):
     monkeypatch.setenv("TUNESMITH_ENGINE_DTYPE", "float32")
     with services() as opened:
         team_id = opened.identity.authenticate(api_key).team_id
     folder = context.settings.bases_dir
     encoder = registered(context, build_tiny_encoder(folder / "tiny-bert"), "encoder")
     seq2seq = registered(context, build_seq2seq_base(folder / "t5", "t5"), "encoder_decoder")
-    return Models(context, team_id, encoder, seq2seq)
+    return Models(context, team_id, encoder, seq2seq, tmp_path)
 
 
 def ask(client, name, **fields):

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from app.contracts.errors import usage
 from app.contracts.specs import AdapterTask, LoraSpec
 from workers.engine.training.full import FullWeights
 from workers.engine.training.lora import AdaptedLinears, AdapterWeights, LowRankWeights
+from workers.engine.training.synced_files import Contents, TensorFile
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -28,16 +29,15 @@ _PROBE_WEIGHT, _PROBE_BIAS = "probe.weight", "probe.bias"
 _TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder_decoder": "SEQ_2_SEQ_LM"}
 
 
-def encode_adapter(adapter: AdapterWeights, base_id: str, family: str = "decoder") -> dict[str, bytes]:
-    """File name → bytes; of a low-rank adapter as `peft.PeftModel.from_pretrained` and vLLM load it.
+def encode_adapter(adapter: AdapterWeights, base_id: str, family: str = "decoder") -> dict[str, Contents]:
+    """File name → contents; of a low-rank adapter as `peft.PeftModel.from_pretrained` and vLLM load it.
 
     The names are those of the base's class: `AutoModelForCausalLM`, `AutoModel` for an encoder.
     """
     tensors = adapter.tensors() | adapter.vectors
     if adapter.probe is not None:
         tensors[_PROBE_WEIGHT], tensors[_PROBE_BIAS] = adapter.probe
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    files = {WEIGHTS_FILE: save(plain, metadata={"format": "pt"})}
+    files: dict[str, Contents] = {WEIGHTS_FILE: TensorFile(tensors)}
     if isinstance(adapter, LowRankWeights):
         files[CONFIG_FILE] = _json_bytes(_config(adapter, base_id, family))
     if adapter.task is not None:

@@ -10,15 +10,14 @@ randomness (row order, dropout) is a pure function of seed and counters, so the 
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from workers.engine.training.synced_files import Contents, sync, write_file
 
 MANIFEST = "manifest.json"
 _PREFIX = "step-"
@@ -51,20 +50,20 @@ def write(
     *,
     step: int,
     state: dict[str, Any],
-    adapter: dict[str, bytes],
-    optimizer: bytes,
+    adapter: Mapping[str, Contents],
+    optimizer: Contents,
     best: Path | None = None,
 ) -> CheckpointFolder:
     """Write `parent/step-<step>` atomically: after a crash at any point it is whole or absent.
 
     `best` is the checkpoint of an earlier step whose adapter is to travel with this one.
     """
-    files = {f"adapter/{name}": data for name, data in adapter.items()}
+    files: dict[str, Contents] = {f"adapter/{name}": contents for name, contents in adapter.items()}
     files["optimizer.safetensors"] = optimizer
     files["state.json"] = _json_bytes(state)
     if best is not None:
         kept = [best / "state.json", *(best / "adapter").iterdir()]
-        files |= {f"{_BEST}/{path.relative_to(best)}": path.read_bytes() for path in kept}
+        files |= {f"{_BEST}/{path.relative_to(best)}": path for path in kept}
     return _write_files(parent, step=step, state=state, files=files)
 
 
@@ -81,27 +80,22 @@ def restore_best(parent: Path, found: CheckpointFolder) -> None:
     state: dict[str, Any] = json.loads((source / "state.json").read_bytes())
     if step_folder(parent, state["step"]).is_dir():
         return
-    paths = [path for path in source.rglob("*") if path.is_file()]
-    files = {str(path.relative_to(source)): path.read_bytes() for path in paths}
+    files: dict[str, Contents] = {str(p.relative_to(source)): p for p in source.rglob("*") if p.is_file()}
     _write_files(parent, step=state["step"], state=state, files=files)
 
 
-def _write_files(parent: Path, *, step: int, state: dict[str, Any], files: dict[str, bytes]) -> CheckpointFolder:
+def _write_files(parent: Path, *, step: int, state: dict[str, Any], files: dict[str, Contents]) -> CheckpointFolder:
     parent.mkdir(parents=True, exist_ok=True)
-    manifest = _json_bytes(
-        {
-            "version": 1,
-            "step": step,
-            "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
-        }
-    )
     staging = parent / f".{_PREFIX}{step:06d}-{uuid.uuid4().hex}"
-    for name, data in files.items():
+    hashes = {}
+    for name, contents in sorted(files.items()):
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(staging / name, data)
-    _write_synced(staging / MANIFEST, manifest)
+        write_file(staging / name, contents)
+        hashes[name] = _sha256(staging / name)
+    manifest = _json_bytes({"version": 1, "step": step, "files": hashes})
+    write_file(staging / MANIFEST, manifest)
     for folder in (*(path for path in staging.rglob("*") if path.is_dir()), staging):
-        _sync_folder(folder)
+        sync(folder)
     target = step_folder(parent, step)
     if target.exists():  # the same step of an earlier attempt: move it away, never leave a mixture
         discarded = parent / f".old-{uuid.uuid4().hex}"
@@ -110,7 +104,7 @@ def _write_files(parent: Path, *, step: int, state: dict[str, Any], files: dict[
         shutil.rmtree(discarded)
     else:
         staging.rename(target)
-    _sync_folder(parent)
+    sync(parent)
     return CheckpointFolder(target, hashlib.sha256(manifest).hexdigest(), state)
 
 
@@ -120,9 +114,8 @@ def read(path: Path) -> CheckpointFolder:
         manifest_bytes = (path / MANIFEST).read_bytes()
         expected: dict[str, str] = json.loads(manifest_bytes)["files"]
         for name, digest in expected.items():
-            with (path / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    raise CheckpointDamagedError(f"{path.name}/{name} does not have the hash its manifest states")
+            if _sha256(path / name) != digest:
+                raise CheckpointDamagedError(f"{path.name}/{name} does not have the hash its manifest states")
         state: dict[str, Any] = json.loads((path / "state.json").read_bytes())
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointDamagedError(f"{path.name}: {error}") from error
@@ -173,21 +166,6 @@ def _json_bytes(value: object) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def plain(tensor: Tensor) -> Tensor:
-    """A contiguous CPU copy, safe to write while training goes on."""
-    return tensor.detach().cpu().contiguous().clone()
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

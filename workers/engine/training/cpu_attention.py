@@ -34,6 +34,11 @@ def attend(
     return cast("Tensor", output)
 
 
+def kept_keys(row: int) -> int:
+    """Probabilities that each query of a row of this length leaves in memory for each head, on average, at most."""
+    return (row + _BLOCK) // 2 if row <= _KEPT_LONGEST else 0
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0917 autograd passes its inputs by position

@@ -41,6 +41,11 @@ def fuse_layers(model: nn.Module, linears: AdaptedLinears) -> int:
     return len(fused)
 
 
+def is_fused(module: nn.Module) -> bool:
+    """Whether this decoder layer has its fused forward."""
+    return "forward" in vars(module) and isinstance(getattr(module.forward, "__self__", None), _FusedLayer)
+
+
 def _is_llama_build(module: nn.Module) -> bool:
     """By structure; what only the numbers can tell is left to `_difference`."""
     if {name for name, _ in module.named_children()} != _LAYER_PARTS:

@@ -87,9 +87,14 @@ def head_losses(resident: ResidentBase, hidden: Tensor, targets: Tensor) -> tupl
     return nll, correct
 
 
+def chunk_bytes(device: torch.device) -> int:
+    """Memory of the fp32 logits that are held at once."""
+    return _CHUNK_BYTES[device.type]
+
+
 def _chunk_rows(head: Tensor) -> int:
     """Positions whose logits over the vocabulary are held at once."""
-    return max(1, _CHUNK_BYTES[head.device.type] // (4 * head.shape[0]))
+    return max(1, chunk_bytes(head.device) // (4 * head.shape[0]))
 
 
 def batch_loss(resident: ResidentBase, batch: PackedBatch) -> BatchLoss:

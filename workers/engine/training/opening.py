@@ -12,19 +12,18 @@ from app.contracts.errors import usage
 from app.contracts.reports import Encoded, Progress, Report
 from app.contracts.specs import AdapterTask, TrainSpec
 from workers.engine.base_model import ResidentBase
-from workers.engine.machine import memory_bytes
 from workers.engine.recipes.open import open_recipe
 from workers.engine.recipes.recipe import EncodedRows, Recipe, require_rows
 from workers.engine.recipes.rows import read_rows
-from workers.engine.training import checkpoint
+from workers.engine.training import checkpoint, memory
 from workers.engine.training.adapter_files import load_adapter, read_task, weights_sha256
-from workers.engine.training.full import FullWeights, full_training_bytes
+from workers.engine.training.full import FullWeights
 from workers.engine.training.lora import AdapterWeights, LowRankWeights
+from workers.engine.training.rehearsal import rehearse
 from workers.engine.training.seats import Seat, StopRequestedError
 
 _ENCODE_PROGRESS_ROWS = 200
 _PROGRESS_SECONDS = 5.0
-_CPU_TOKEN_BUDGET, _GPU_TOKEN_BUDGET = 2048, 8192
 
 
 def open_seat(
@@ -42,6 +41,8 @@ def open_seat(
     encoded = opening.encode(spec.train_rows, "training_file", sha256=spec.train_rows_sha256)
     valid = () if spec.valid_rows is None else opening.encode(spec.valid_rows, "validation_file").rows
     selecting = valid if spec.selection_rows is None else opening.encode(spec.selection_rows, "training_file").rows
+    lengths = {row.tokens for row in (*encoded.rows, *valid, *selecting)}
+    room = memory.plan(resident, spec, lengths=lengths)
     adapter = _new_adapter(resident, spec, recipe)
     adapter.task = _task(spec)
     optimizer = torch.optim.AdamW(
@@ -52,7 +53,6 @@ def open_seat(
         weight_decay=spec.optimizer.weight_decay,
         fused=True,
     )
-    default_budget = _CPU_TOKEN_BUDGET if resident.device.type == "cpu" else _GPU_TOKEN_BUDGET
     seat = Seat(
         spec=spec,
         recipe=recipe,
@@ -61,7 +61,7 @@ def open_seat(
         rows=encoded.rows,
         valid_rows=valid or selecting,
         selection_rows=selecting,
-        token_budget=spec.token_budget or default_budget,
+        token_budget=room.token_budget,
         report=report,
         should_stop=should_stop,
     )
@@ -72,9 +72,11 @@ def open_seat(
     is_fresh = found is None and spec.initial_adapter is None
     # Before the checkpoint's weights come: the starting ones are the reference of a preference run.
     notes = recipe.begin(adapter, encoded.rows, others, is_fresh=is_fresh, poll=opening.poll)
+    if room.is_tight:
+        rehearse(resident, seat)
     if found is not None:
         seat.restore(found)
-    said = [*_method_notes(resident, adapter), *(("info", note) for note in notes)]
+    said = [("info", room.sentence), *_method_notes(resident, adapter), *(("info", note) for note in notes)]
     report(_account(seat, encoded, said))
     return seat
 
@@ -124,8 +126,13 @@ class _Opening:
 
 def _new_adapter(resident: ResidentBase, spec: TrainSpec, recipe: Recipe) -> AdapterWeights:
     """Fresh weights from the seed, or those of `spec.initial_adapter`, checked against its hash."""
-    if spec.tuning == "full":
-        _require_room(resident)
+    if spec.tuning == "full" and resident.quantization != "none":
+        raise usage(
+            "tuning_unavailable",
+            f"The weights of a base in {resident.quantization} cannot be trained themselves. "
+            "Train an adapter, or leave quantization out.",
+            param="quantization",
+        )
     if spec.initial_adapter is None:
         if spec.tuning == "full":
             return FullWeights(resident.linears, recipe.vectors)
@@ -159,26 +166,6 @@ def _task(spec: TrainSpec) -> AdapterTask:
     return AdapterTask(recipe=spec.recipe, tuning=spec.tuning, labels=spec.labels, is_multi_label=spec.is_multi_label)
 
 
-def _require_room(resident: ResidentBase) -> None:
-    """Usage failure when full fine-tuning needs more memory than the device has, or the base has 4 bits a weight."""
-    if resident.quantization != "none":
-        raise usage(
-            "tuning_unavailable",
-            f"The weights of a base in {resident.quantization} cannot be trained themselves. "
-            "Train an adapter, or leave quantization out.",
-            param="quantization",
-        )
-    needed = full_training_bytes(resident.linears)
-    there = memory_bytes(resident.device)
-    if needed > there:
-        raise usage(
-            "does_not_fit",
-            f"Training every weight of '{resident.ref.id}' takes {needed / 1e9:.1f} GB for weights, gradients and "
-            f"optimiser, and the device has {there / 1e9:.1f} GB. Train an adapter, or choose a smaller base.",
-            param="model",
-        )
-
-
 def _account(seat: Seat, encoded: EncodedRows, notes: list[Any]) -> Encoded:
     return Encoded(
         run_id=seat.spec.run_id,
@@ -199,9 +186,8 @@ def _account(seat: Seat, encoded: EncodedRows, notes: list[Any]) -> Encoded:
 def _method_notes(resident: ResidentBase, adapter: AdapterWeights) -> list[tuple[str, str]]:
     """What the job's owner should know of the method: (level, sentence)."""
     if isinstance(adapter, FullWeights):
-        gigabytes = full_training_bytes(resident.linears) / 1e9
         sentence = (
-            f"Every weight is trained: {gigabytes:.2f} GB for weights, gradients and optimiser beside the base. "
+            "Every weight is trained. "
             "The result is a whole model, which shares no batch with other models when it is served."
         )
         return [("warn", sentence)]

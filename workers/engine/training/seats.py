@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from app.contracts.errors import fatal
 from app.contracts.reports import Metric, Report
@@ -18,6 +18,7 @@ from workers.engine.training import batches, checkpoint
 from workers.engine.training.adapter_files import encode_adapter, read_probe
 from workers.engine.training.lora import AdapterWeights
 from workers.engine.training.selection import Selection
+from workers.engine.training.synced_files import TensorFile
 
 # What may differ between two attempts at the same training.
 _NOT_COMPARED = {"run_id", "train_rows", "valid_rows", "selection_rows", "output_dir", "resume_from"} | {
@@ -104,15 +105,14 @@ class Seat:
         if (self.is_epoch_end or self.is_finished) and self.step not in self.epoch_end_steps:
             self.epoch_end_steps.append(self.step)
         slots = self.optimizer.state[self.adapter.flat]
-        moments = {name: checkpoint.plain(slots[name]) for name in ("exp_avg", "exp_avg_sq", "step")}
-        moments["weights"] = checkpoint.plain(self.adapter.flat)
+        moments = {name: slots[name] for name in ("exp_avg", "exp_avg_sq", "step")}
         best = self.result_step
         folder = checkpoint.write(
             self.checkpoints,
             step=self.step,
             state=self._state(),
             adapter=encode_adapter(self.adapter, base_id, family),
-            optimizer=save(moments),
+            optimizer=TensorFile(moments | {"weights": self.adapter.flat}),
             # Another machine may finish the run with this checkpoint alone.
             best=None if best == self.step else checkpoint.step_folder(self.checkpoints, best),
         )

@@ -18,6 +18,7 @@ from workers.engine.recipes.chat import encode_rows
 from workers.engine.recipes.templates import render_prompt
 from workers.engine.training.adapter_files import WEIGHTS_FILE, encode_adapter, load_adapter
 from workers.engine.training.lora import activate
+from workers.engine.training.synced_files import write_file
 
 LABELS = ("billing", "delivery", "repair")
 
@@ -51,7 +52,7 @@ def house(tmp_path_factory):
         b.copy_(torch.randn(b.shape, generator=generator) * 0.2)
     (folder / "adapter").mkdir()
     for name, data in encode_adapter(adapter, "tiny").items():
-        (folder / "adapter" / name).write_bytes(data)
+        write_file(folder / "adapter" / name, data)
     sha256 = hashlib.sha256((folder / "adapter" / WEIGHTS_FILE).read_bytes()).hexdigest()
     (folder / "rows.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in ROWS))
     spec = EvalSpec(

@@ -24,6 +24,7 @@ from workers.engine.inference.generate import StepDelta, generate
 from workers.engine.inference.requests import encode_request
 from workers.engine.inference.server import main
 from workers.engine.training.adapter_files import encode_adapter, weights_sha256
+from workers.engine.training.synced_files import write_file
 
 TOKEN = "a-token-for-tests"
 DEADLINE_SECONDS = 60
@@ -52,7 +53,7 @@ class House:
         path = self.folder / f"adapter-{seed}"
         path.mkdir()
         for file, data in encode_adapter(weights, self.base.id).items():
-            (path / file).write_bytes(data)
+            write_file(path / file, data)
         return weights, AdapterRef(id=name, path=str(path), sha256=weights_sha256(path))
 
     def spec(self, text="My parcel is late.", adapter=None, **sampling):

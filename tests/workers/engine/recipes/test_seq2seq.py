@@ -17,6 +17,7 @@ from workers.engine.recipes.templates import decode
 from workers.engine.training.adapter_files import encode_adapter
 from workers.engine.training.full import FullWeights, base_parameters
 from workers.engine.training.lora import activate
+from workers.engine.training.synced_files import write_file
 
 PAIRS = tuple(
     TextPair(line=i + 1, source=f"{i}: " + "The machine is broken. " * (i % 5), target="repair " * (1 + i % 3) + str(i))
@@ -161,7 +162,7 @@ def test_peft_loads_the_adapter_and_gives_equal_logits(architecture, tmp_path):
     adapter = adapter_with_weights(base)
     (tmp_path / "adapter").mkdir()
     for name, data in encode_adapter(adapter, ref.id, base.family).items():
-        (tmp_path / "adapter" / name).write_bytes(data)
+        write_file(tmp_path / "adapter" / name, data)
     source, target = as_tensors(recipe_and_rows(base)[1].rows[3])
     plain = AutoModelForSeq2SeqLM.from_pretrained(ref.path, dtype=torch.float32)
     theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "adapter")

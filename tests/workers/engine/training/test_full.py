@@ -21,7 +21,7 @@ from workers.engine.evaluation.run import evaluate
 from workers.engine.inference.adapters import load_verified_adapter, require_active
 from workers.engine.recipes.chat import encode_rows
 from workers.engine.recipes.open import open_recipe
-from workers.engine.training import batches, opening
+from workers.engine.training import batches, memory
 from workers.engine.training.full import FullWeights, base_parameters, full_training_bytes
 from workers.engine.training.loop import train
 from workers.engine.training.lora import activate
@@ -192,8 +192,8 @@ def test_training_goes_on_from_a_full_model_and_only_with_the_same_tuning(tiny, 
 
 
 def test_a_base_too_large_for_the_device_is_refused_before_memory_is_taken(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(opening, "memory_bytes", lambda _device: full_training_bytes(tiny.linears) - 1)
-    with pytest.raises(WorkerFailure) as failure:
+    monkeypatch.setattr(memory, "memory_bytes", lambda _device: full_training_bytes(tiny.linears) - 1)
+    with pytest.raises(WorkerFailure, match="Train an adapter") as failure:
         run(tiny, full_spec(tiny.ref, tmp_path))
     assert failure.value.error.code == "does_not_fit"
 

@@ -10,6 +10,7 @@ from app.contracts.errors import WorkerFailure
 from app.contracts.specs import LoraSpec
 from workers.engine.training.adapter_files import encode_adapter, load_adapter
 from workers.engine.training.lora import activate
+from workers.engine.training.synced_files import write_file
 
 TOKENS = torch.arange(3, 40).unsqueeze(0)
 
@@ -28,7 +29,7 @@ def random_adapter(resident, *, seed=0, rank=4):
 def save_adapter(adapter, folder, base_id="tiny"):
     folder.mkdir(exist_ok=True)
     for name, data in encode_adapter(adapter, base_id).items():
-        (folder / name).write_bytes(data)
+        write_file(folder / name, data)
     return folder
 
 

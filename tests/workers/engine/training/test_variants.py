@@ -14,6 +14,7 @@ from workers.engine.training.adapter_files import encode_adapter, load_adapter
 from workers.engine.training.loop import train
 from workers.engine.training.lora import activate, wrap_linears
 from workers.engine.training.loss import batch_loss
+from workers.engine.training.synced_files import write_file
 
 VARIANTS = ("lora", "rslora", "dora")
 TOKENS = torch.arange(3, 40).unsqueeze(0)
@@ -37,7 +38,7 @@ def moved_adapter(linears, variant, *, seed=0, dropout=0.0):
 def save_adapter(adapter, folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in encode_adapter(adapter, "tiny").items():
-        (folder / name).write_bytes(data)
+        write_file(folder / name, data)
     return folder
 
 
