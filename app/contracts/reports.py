@@ -6,6 +6,7 @@ from pydantic import Field, TypeAdapter
 
 from app.contracts.base import Contract
 from app.contracts.errors import WorkerError
+from app.contracts.figures import Baseline, Calibration, ClassFigures, Confusion, Figure, FigureComparison, Verdict
 from app.contracts.specs import Command
 
 
@@ -193,6 +194,10 @@ class ModelScores(Contract):
     spans: SpanScores | None = None
     text: TextScores | None = None
     preference: PreferenceScores | None = None
+    figures: tuple[Figure, ...] = Field(default=(), description="every figure of the task, with its interval")
+    classes: tuple[ClassFigures, ...] = Field(default=(), description="each label's own figures")
+    confusion: Confusion | None = None
+    calibration: Calibration | None = None
     latency: Latency
     evaluation_seconds: float
 
@@ -221,6 +226,15 @@ class Evaluation(Contract):
     labels: tuple[str, ...] | None
     base: ModelScores
     tuned: ModelScores
+    decides: str | None = Field(default=None, description="name of the figure that the verdict stands on")
+    verdict: Verdict | None = Field(default=None, description="tuned against base by that figure")
+    comparisons: tuple[FigureComparison, ...] = Field(
+        default=(), description="tuned against base on the same rows; p-values corrected over this list"
+    )
+    baselines: tuple[Baseline, ...] = ()
+    baseline_better: tuple[str, ...] = Field(
+        default=(), description="names of cheap baselines that are at least as good by the figure that decides"
+    )
     samples: tuple[Sample, ...]
 
 

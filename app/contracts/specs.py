@@ -140,6 +140,9 @@ class EvalSpec(Contract):
     is_multi_label: bool = False
     dpo: DpoSpec | None = Field(default=None, description="of the preference recipe: as in training")
     rows: str = Field(description="path of the canonical held-out rows")
+    calibration_rows: str | None = Field(
+        default=None, description="path of rows, not held out, on which a classifier's temperature is fitted"
+    )
     labels: tuple[str, ...] | None = Field(
         default=None,
         description="the labels of a classification recipe; for chat the distinct answers, where they are labels",

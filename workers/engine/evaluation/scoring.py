@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -21,6 +21,8 @@ class TokenScores:
     loss: float  # nats per token
     token_accuracy: float
     supervised_tokens: int
+    row_nats: tuple[float, ...]
+    """Of each row, in the order given: the sum over its supervised tokens."""
 
 
 def score_rows(
@@ -38,6 +40,7 @@ def score_rows(
     Usage failure `loss_not_finite` when the model's probabilities are not numbers.
     """
     figures = torch.zeros(2, dtype=torch.float64, device=resident.device)
+    nats: dict[int, float] = {}
     supervised = 0
     writer = recipe or ChatRecipe(resident)
     for batch in writer.pack(rows, token_budget):
@@ -45,6 +48,8 @@ def score_rows(
             found = writer.loss(batch.to(resident.device), adapter)
         figures += torch.stack((found.nll_sum, found.correct)).double()
         supervised += found.count
+        per_row = cast("torch.Tensor", found.token_nll).double().split([row.supervised_tokens for row in batch.rows])
+        nats |= zip((row.line for row in batch.rows), torch.stack([part.sum() for part in per_row]).tolist(), strict=True)
         on_batch(len(batch.rows))
     nll, correct = figures.tolist()
     if not math.isfinite(nll):
@@ -53,4 +58,4 @@ def score_rows(
             f"The loss of the {'base' if adapter is None else 'tuned'} model on the held-out rows is not a finite "
             "number. Train again with a lower learning rate, or look for broken rows.",
         )
-    return TokenScores(nll / supervised, correct / supervised, supervised)
+    return TokenScores(nll / supervised, correct / supervised, supervised, tuple(nats[row.line] for row in rows))

@@ -76,7 +76,7 @@ class Seq2SeqSummarization:
 
     def loss(self, batch: Any, adapter: AdapterWeights | None) -> BatchLoss:  # noqa: ARG002
         nll, correct = head_losses(self.resident, pair_hidden(self.resident, batch), batch.targets)
-        return BatchLoss(nll.sum(), correct, batch.count)
+        return BatchLoss(nll.sum(), correct, batch.count, token_nll=nll.detach())
 
     def score(self, judged: Sequence[tuple[Sequence[Any], Tensor | None]]) -> Score | None:  # noqa: ARG002
         return None

@@ -24,6 +24,7 @@ class BatchLoss:
     correct: Tensor  # 0-dim fp32: how many of the most likely predictions are right
     count: int
     outputs: Tensor | None = None  # what a recipe's score is made of; detached, small
+    token_nll: Tensor | None = None  # of a writing model: [count] fp32, in the order of the rows; detached
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
@@ -100,4 +101,4 @@ def _chunk_rows(head: Tensor) -> int:
 def batch_loss(resident: ResidentBase, batch: PackedBatch) -> BatchLoss:
     """The loss of a language model: summed over the supervised tokens of the batch."""
     nll, correct = token_losses(resident, batch)
-    return BatchLoss(nll.sum(), correct, batch.supervised.numel())
+    return BatchLoss(nll.sum(), correct, batch.supervised.numel(), token_nll=nll.detach())
