@@ -64,6 +64,22 @@ class ClassFigures(Contract):
     support: int
 
 
+class SpanBreakdown(Contract):
+    """What became of the entities when near misses count in one of four ways."""
+
+    scheme: Literal["strict", "exact", "partial", "type"] = Field(
+        description="start, end and label; start and end; the same with half a point for an overlap; overlap and label"
+    )
+    correct: int
+    incorrect: int
+    partial: int
+    missed: int
+    spurious: int
+    precision: float
+    recall: float
+    f1: float
+
+
 class ReliabilityBin(Contract):
     """Answers of about the same confidence."""
 

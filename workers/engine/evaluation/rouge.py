@@ -1,7 +1,8 @@
 """ROUGE of generated texts: pure functions, no tensors.
 
 Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries" (aclanthology W04-1013): ROUGE-N (section 2) is the
-overlap of n-grams with their multiplicities, ROUGE-L (section 3) the longest common subsequence of the whole texts.
+overlap of n-grams with their multiplicities, ROUGE-L (section 3) the longest common subsequence of the whole texts,
+ROUGE-Lsum (section 3.2) the union of those of the sentences, which are lines.
 Figures equal those of the package rouge-score 0.1.2 without stemming: F1, tokens of a-z and 0-9 in lower case, so a
 text in another script has no tokens and scores 0.
 """
@@ -32,6 +33,22 @@ def rouge(reference: str, written: str) -> Rouge:
     """How much of the reference stands in the written text, and of that in the reference."""
     wanted, found = tokenise(reference), tokenise(written)
     return Rouge(_ngram_f1(wanted, found, 1), _ngram_f1(wanted, found, 2), _lcs_f1(wanted, found))
+
+
+def rouge_lsum(reference: str, written: str) -> float:
+    """F1 of the tokens that lines have in common, each as often as it occurs."""
+    wanted, found = ([tokenise(line) for line in text.split("\n") if line] for text in (reference, written))
+    left = [Counter(token for line in lines for token in line) for lines in (wanted, found)]
+    totals = [count.total() for count in left]
+    shared = 0
+    for line in wanted:
+        for place in sorted({place for other in found for place in _lcs_places(line, other)}):
+            token = line[place]
+            if left[0][token] and left[1][token]:
+                left[0][token] -= 1
+                left[1][token] -= 1
+                shared += 1
+    return _f1(shared, *totals)
 
 
 def text_scores(references: Sequence[str], written: Sequence[str]) -> TextScores:
@@ -65,6 +82,27 @@ def lcs_length(left: Sequence[str], right: Sequence[str]) -> int:
         matches = row & places.get(token, 0)
         row = ((row + matches) | (row - matches)) & everything
     return len(left) - row.bit_count()
+
+
+def _lcs_places(left: Sequence[str], right: Sequence[str]) -> list[int]:
+    """Places in `left` of one longest common subsequence: of several, the one rouge-score finds."""
+    lengths = [[0] * (len(right) + 1)]
+    for token in left:
+        above, row = lengths[-1], [0]
+        for place, other in enumerate(right):
+            row.append(above[place] + 1 if token == other else max(above[place + 1], row[place]))
+        lengths.append(row)
+    i, j = len(left), len(right)
+    places = []
+    while i and j:
+        if left[i - 1] == right[j - 1]:
+            i, j = i - 1, j - 1
+            places.append(i)
+        elif lengths[i][j - 1] > lengths[i - 1][j]:
+            j -= 1
+        else:
+            i -= 1
+    return places
 
 
 def _ngram_f1(wanted: Sequence[str], found: Sequence[str], n: int) -> float:

@@ -7,7 +7,6 @@ and two thousand resamples cost less than a second.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +57,7 @@ def proportion(name: str, hits: npt.ArrayLike, *, signature: str, higher_is_bett
         name,
         signature,
         parts,
-        lambda sums: cast("Floats", sums[..., 0] / n),
+        lambda sums: sums[..., 0] / n,
         higher_is_better=higher_is_better,
         is_proportion=True,
     )

@@ -1,7 +1,7 @@
 """Two models on the same rows: the difference, its interval, whether it is more than chance, and a verdict.
 
-Rows are pairs, so what makes a row easy or hard for both drops out. Shares of rows are compared by McNemar's exact test,
-all other figures by approximate randomisation; Holm's correction keeps the chance of any false claim at 5 %.
+Rows are pairs, so what makes a row easy or hard for both drops out. Shares of rows are compared by McNemar's exact
+test, all other figures by approximate randomisation; Holm's correction keeps the chance of any false claim at 5 %.
 """
 
 import math
@@ -40,7 +40,7 @@ class Comparison:
 
 
 def compare(pairs: Sequence[tuple[Metric, Metric]], *, seed: int = 0, relevant: float = RELEVANT) -> list[Comparison]:
-    """Each (A, B) of one family of figures. Raises ValueError where the two are not the same figure of the same rows."""
+    """Each (A, B) of one family of figures. Raises ValueError where the two are not one figure of the same rows."""
     found = [_compare(first, second, seed) for first, second in pairs]
     adjusted = holm([one.p_value for one in found])
     return [
@@ -94,10 +94,13 @@ def _compare(first: Metric, second: Metric, seed: int) -> _Found:
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Two-sided exact p of McNemar 1947's test (doi 10.1007/BF02295996): both are equally likely among discordant rows."""
+    """Two-sided exact p of McNemar 1947's test (doi 10.1007/BF02295996): each discordant row is a fair coin."""
     n = won + lost
-    tail = sum(math.comb(n, k) for k in range(min(won, lost) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    ways = tail = 1
+    for k in range(min(won, lost)):
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
+    return min(1.0, 2 * tail / (1 << n))
 
 
 def randomisation(first: Metric, second: Metric, *, seed: int, swaps: int = RESAMPLES) -> float:

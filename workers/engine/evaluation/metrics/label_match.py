@@ -1,6 +1,5 @@
-"""Scores of answers and times: pure functions, no tensors."""
+"""Answers in free text as labels, and their scores: pure functions, no tensors."""
 
-import math
 import string
 from collections.abc import Iterable, Sequence
 
@@ -67,13 +66,3 @@ def macro_f1(truth: Sequence[str], predicted: Sequence[str | None]) -> float:
         misses = sum((t == label) != (p == label) for t, p in pairs)  # false positives and false negatives
         total += 2 * hits / (2 * hits + misses)
     return total / len(labels)
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Percentile with linear interpolation (numpy's default). Raises ValueError for no values."""
-    if not values:
-        raise ValueError("percentile of no values")
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * percent / 100
-    low, high = math.floor(place), math.ceil(place)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
