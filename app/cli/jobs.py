@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.client import Client
+from app.cli.download import download
 from app.cli.errors import CommandError
 from app.cli.files import upload
-from app.cli.report import print_outcome
+from app.cli.report import print_comparison, print_outcome
 from app.cli.session import session_of
 from app.cli.tasks import AdapterName, MethodName, TaskName
 from app.cli.watch import watch
@@ -131,6 +132,25 @@ def metrics_command(context: typer.Context, job_id: JobId) -> None:
         rows = list(_metrics(client, job_id))
     columns = ("step", "train_loss", "train_mean_token_accuracy", "valid_loss", "selection_score", "learning_rate")
     session.show_list(rows, columns, nothing="No metrics yet.")
+
+
+@jobs.command("report")
+def report_command(
+    context: typer.Context,
+    job_id: JobId,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: JOB_ID.html here.")] = None,
+) -> None:
+    """Save the evaluation as one HTML page and say its result."""
+    session = session_of(context)
+    with session.client() as client:
+        evaluation = client.get(f"{_PATH}/{job_id}/evaluation")
+        if session.as_json:
+            session.show(evaluation)
+            return
+        target = output or Path(f"{job_id}.html")
+        saved = download(client, f"{_PATH}/{job_id}/evaluation/report", target)
+    print_comparison(evaluation)
+    print(f"\n{saved.path}")
 
 
 @jobs.command("cancel")

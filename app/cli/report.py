@@ -26,9 +26,12 @@ def print_comparison(evaluation: Mapping[str, Any]) -> None:
     table.add_column("base", justify="right")
     table.add_column("tuned", justify="right")
     for name, figure, form in _LINES:
-        values = [figure(evaluation["base"]), figure(evaluation["tuned"])]
+        models = (evaluation["base"], evaluation["tuned"])
+        values = [figure(scores) for scores in models]
         if any(value is not None for value in values):
-            table.add_row(name, *("-" if value is None else form.format(value) for value in values))
+            shown = ["-" if value is None else form.format(value) for value in values]
+            bounds = [_bounds(scores, _FIGURES.get(name), form) for scores in models]
+            table.add_row(name, *(f"{text}{more}" for text, more in zip(shown, bounds, strict=True)))
     console = make_console()
     console.print()
     console.print(table)
@@ -36,6 +39,8 @@ def print_comparison(evaluation: Mapping[str, Any]) -> None:
     base_is = str(evaluation.get("base_is") or _BASE)
     if base_is != _BASE:
         console.print(f"base: {base_is}", style="dim")
+    if evaluation.get("summary"):
+        console.print(f"\n{evaluation['summary']}")
 
 
 def print_samples(samples: Sequence[Mapping[str, Any]], *, count: int = 3) -> None:
@@ -73,10 +78,30 @@ def _writes_text(scores: Mapping[str, Any]) -> bool:
     return scores["latency"]["time_to_first_token_ms_p50"] is not None
 
 
+def _bounds(scores: Mapping[str, Any], name: str | None, form: str) -> str:
+    """The 95 % interval of a figure that has one."""
+    found = next((one for one in scores.get("figures") or () if one["name"] == name), None)
+    return "" if found is None else f"  [{form.format(found['low'])}, {form.format(found['high'])}]"
+
+
 def _part(group: str, name: str) -> _Figure:
     return lambda scores: None if scores.get(group) is None else scores[group][name]
 
 
+# Lines of the table → the evaluation's figures, which have intervals.
+_FIGURES = {
+    "accuracy": "accuracy",
+    "macro-F1": "macro_f1",
+    "span F1": "span_f1",
+    "span precision": "span_precision",
+    "span recall": "span_recall",
+    "ROUGE-1": "rouge1",
+    "ROUGE-2": "rouge2",
+    "ROUGE-L": "rouge_l",
+    "preferred answers ranked first": "preference_accuracy",
+    "reward margin (nats x beta)": "preference_margin",
+    "loss (nats)": "loss",
+}
 _LINES: tuple[tuple[str, _Figure, str], ...] = (
     ("accuracy", _part("classification", "accuracy"), "{:.1%}"),
     ("macro-F1", _part("classification", "macro_f1"), "{:.3f}"),

@@ -47,6 +47,20 @@ class Baseline(Contract):
     comparisons: tuple[FigureComparison, ...] = Field(description="the tuned model against it")
 
 
+class Judgement(Contract):
+    """What may be said of the tuned model beside the base, on the same rows, same templates, same decoding."""
+
+    decides: str = Field(description="name of the figure that the verdict stands on")
+    verdict: Verdict = Field(description="tuned against base by that figure")
+    comparisons: tuple[FigureComparison, ...] = Field(
+        description="tuned against base; p-values corrected over this list; the figure that decides comes first"
+    )
+    baselines: tuple[Baseline, ...] = ()
+    baseline_better: tuple[str, ...] = Field(
+        default=(), description="names of cheap baselines that are at least as good by the figure that decides"
+    )
+
+
 class Confusion(Contract):
     """How often each label was answered for each label; of many labels the most confused ones."""
 

@@ -6,7 +6,7 @@ from pydantic import Field, TypeAdapter
 
 from app.contracts.base import Contract
 from app.contracts.errors import WorkerError
-from app.contracts.figures import Baseline, Calibration, ClassFigures, Confusion, Figure, FigureComparison, Verdict
+from app.contracts.figures import Calibration, ClassFigures, Confusion, Figure, Judgement
 from app.contracts.specs import Command
 
 
@@ -182,6 +182,7 @@ class Latency(Contract):
     tokens_per_second_p50: float | None = None
     end_to_end_ms_p50: float
     end_to_end_ms_p95: float
+    end_to_end_ms: tuple[float, ...] = Field(default=(), description="every measured answer, in its order")
 
 
 class ModelScores(Contract):
@@ -226,16 +227,9 @@ class Evaluation(Contract):
     labels: tuple[str, ...] | None
     base: ModelScores
     tuned: ModelScores
-    decides: str | None = Field(default=None, description="name of the figure that the verdict stands on")
-    verdict: Verdict | None = Field(default=None, description="tuned against base by that figure")
-    comparisons: tuple[FigureComparison, ...] = Field(
-        default=(), description="tuned against base on the same rows; p-values corrected over this list"
-    )
-    baselines: tuple[Baseline, ...] = ()
-    baseline_better: tuple[str, ...] = Field(
-        default=(), description="names of cheap baselines that are at least as good by the figure that decides"
-    )
+    judgement: Judgement | None = Field(default=None, description="what may be said of the two")
     samples: tuple[Sample, ...]
+    summary: str = Field(default="", description="a paragraph in plain words; written when the evaluation is recorded")
 
 
 Report = Annotated[

@@ -88,7 +88,9 @@ def encoded(report: Encoded) -> list[tuple[str, str]]:
 
 
 def evaluated(report: Evaluation) -> str:
-    """Base beside tuned in one sentence, by the figures of the task."""
+    """Base beside tuned in plain words; of an evaluation without a judgement by the figures of the task."""
+    if report.summary:
+        return f"Evaluation. {report.summary}"
     base, tuned = _figures(report.base), _figures(report.tuned)
     if base.keys() != tuned.keys():  # the base has no figures of the task
         base, tuned = _losses(report.base), _losses(report.tuned)

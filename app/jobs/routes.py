@@ -1,14 +1,15 @@
-"""/v1/fine_tuning/jobs: OpenAI's routes, then `metrics` and `stream` of ours."""
+"""/v1/fine_tuning/jobs: OpenAI's routes, then `metrics`, `evaluation` and `stream` of ours."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from starlette.responses import StreamingResponse
+from starlette.responses import HTMLResponse, StreamingResponse
 
 from app.api.dependencies import ContextDep, ServicesDep, allow
 from app.api.edge import WorkRoute
 from app.api.pagination import After, Limit10, Limit20, ListPage, list_page
+from app.contracts.reports import Evaluation
 from app.errors import InvalidInput
 from app.factory import Services
 from app.identity.caller import Caller
@@ -26,6 +27,7 @@ from app.jobs.objects import (
 )
 from app.jobs.schemas import JobCreate
 from app.jobs.service import News
+from app.reports.page import page
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", route_class=WorkRoute, tags=["Fine-tuning"])
 Reader = Annotated[Caller, Depends(allow(Permission.JOBS_READ))]
@@ -117,6 +119,22 @@ def list_job_metrics(
     """The figures of every optimizer step, oldest first."""
     rows, has_more = services.jobs.metrics(caller, job_id, after_step=after_step, limit=limit)
     return metrics_page(rows, has_more=has_more)
+
+
+@router.get("/{job_id}/evaluation")
+def get_job_evaluation(job_id: str, caller: Reader, services: ServicesDep) -> Evaluation:
+    """Base beside tuned: every figure with its interval, the paired comparison, baselines, and a paragraph in words."""
+    return services.jobs.evaluation(caller, job_id)
+
+
+@router.get("/{job_id}/evaluation/report", response_class=HTMLResponse)
+def get_job_report(job_id: str, caller: Reader, services: ServicesDep) -> HTMLResponse:
+    """The evaluation as one self-contained HTML page."""
+    evaluation = services.jobs.evaluation(caller, job_id)
+    job = services.jobs.get(caller, job_id)
+    model = job.tuned_model_id or job.id
+    subtitle = f"{model}, tuned from {job.base_id} by {job.id}"
+    return HTMLResponse(page(evaluation, title="Is the tuned model better?", subtitle=subtitle))
 
 
 @router.get("/{job_id}/stream", response_class=StreamingResponse)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.audit.service import AuditService
 from app.bases.service import BaseService
 from app.context import Context
+from app.contracts.reports import Evaluation
 from app.contracts.tasks import Queue
 from app.datasets.tasks import task_of
 from app.db.base import Json
@@ -121,6 +122,16 @@ class JobService:
         if job is None:
             raise _absent(job_id)
         return job
+
+    def evaluation(self, caller: Caller, job_id: str) -> Evaluation:
+        """What was found on the held-out rows; `NotFound` while, or where, there is nothing."""
+        job = self.get(caller, job_id)
+        if job.evaluation is None:
+            raise NotFound(
+                f"The job '{job_id}' has no evaluation yet. It is made after training, where rows are held out.",
+                param="job_id",
+            )
+        return Evaluation.model_validate({"run_id": job.id, **job.evaluation})
 
     def queue_hint(self, job: Job) -> QueueHint | None:
         """Why a queued job still waits; None for every other job."""

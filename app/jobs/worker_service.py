@@ -28,6 +28,7 @@ from app.jobs.states import Event, Status
 from app.jobs.worker_messages import Directive, PublishedAdapter, TrainingTask, ValidationTask
 from app.pool.service import PoolService
 from app.registry.service import RegistryService
+from app.reports.words import summary
 
 _REAPED_AT_ONCE = 100
 
@@ -167,8 +168,9 @@ class JobWorkerService:
         return self._results.publish(job, _actor(job), step, adapter, metric, is_final=is_final)
 
     def record_evaluation(self, job_id: str, fence: int, evaluation: Evaluation) -> None:
-        """Store base beside tuned and say it in one sentence."""
+        """Store base beside tuned and say it in plain words."""
         job = self._held(job_id, fence)
+        evaluation = evaluation.model_copy(update={"summary": summary(evaluation)})
         job.evaluation = evaluation.model_dump(mode="json", exclude={"kind", "run_id"})
         self._ledger.say(job, event_texts.evaluated(evaluation))
 

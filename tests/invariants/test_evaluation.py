@@ -40,7 +40,10 @@ def figures(found: Evaluation) -> dict[str, float]:
         if isinstance(value, dict):
             for key, part in value.items():
                 collect(f"{name}.{key}", part)
-        elif value is not None:
+        elif isinstance(value, tuple | list):
+            for place, part in enumerate(value):
+                collect(f"{name}.{place}", part)
+        elif value is not None and not isinstance(value, str):
             numbers[name] = float(value)
 
     for model in ("base", "tuned"):
@@ -83,7 +86,8 @@ def test_the_labels_of_a_chat_model_are_scored_on_what_it_writes_not_on_what_it_
     encoded = encode_rows(tiny, rows, max_length=256).rows
     questions = make_questions(rows, encoded)
     adapter = load_verified_adapter(tiny, ref)
-    answers = answer_all(tiny, adapter, questions, max_new_tokens=label_token_limit(tiny, QUEUES))
+    limit = label_token_limit(tiny, QUEUES)
+    answers = [answer.text for answer in answer_all(tiny, adapter, questions, max_new_tokens=limit)]
     assert scores.classification == class_scores([row.messages[-1].content or "" for row in rows], answers, QUEUES)
     assert scores.token_accuracy == score_rows(tiny, adapter, encoded, token_budget=2048).token_accuracy
     assert scores.token_accuracy != scores.classification.accuracy

@@ -113,6 +113,7 @@ class JobSteps:
             is_multi_label=self._task.is_multi_label,
             dpo=self._task.spec.get("dpo"),
             rows=data.heldout_path,
+            calibration_rows=data.selection_path,
             labels=self._task.labels,
             max_length=self._task.spec["max_length"],
             seed=self._task.spec["seed"],

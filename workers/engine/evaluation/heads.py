@@ -2,39 +2,36 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 
 from app.contracts.errors import usage
-from app.contracts.reports import ClassScores, Evaluation, Latency, ModelScores, Sample, SpanScores
-from app.contracts.rows import LabelledText, Row, Span, TaggedText
+from app.contracts.reports import Evaluation, Latency
+from app.contracts.rows import LabelledText
+from workers.engine.evaluation.calibration import fit_temperature
+from workers.engine.evaluation.head_scores import (
+    HeadRecipe,
+    Judged,
+    Temperature,
+    head_metrics,
+    head_samples,
+    head_scores,
+    majority,
+)
 from workers.engine.evaluation.heldout import Heldout
+from workers.engine.evaluation.judgement import judge
 from workers.engine.evaluation.metrics import percentile
 from workers.engine.recipes.head import Probe, probe_logits
-from workers.engine.recipes.label_scores import count_spans, macro_f1, span_f1
+from workers.engine.recipes.rows import read_rows
 from workers.engine.recipes.text_classification import TextClassification
-from workers.engine.recipes.token_classification import TokenClassification
 from workers.engine.training.lora import AdapterWeights, activate
 from workers.engine.training.loss import BatchLoss
 
-_SAMPLES = 5
+_BASE_NAME = "logistic regression on the frozen base"
 _BASE_IS = "a logistic regression on the frozen base's features, fitted to the training rows"
-
-HeadRecipe = TextClassification | TokenClassification
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """One model's answers on all rows, in the order of the rows."""
-
-    nll_sum: float
-    correct: float
-    count: int
-    found: dict[int, Any]  # line → label indices, or spans
-    seconds: float
 
 
 def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
@@ -51,17 +48,41 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
         "tuned": run.tuned(adapter),
     }
     judged = {name: run.judge(name, model) for name, model in models.items()}
+    temperatures = run.temperatures(models, spec.calibration_rows)
     latency = run.latency(models, timed)
     wanted = heldout.wanted
+    metrics = {name: head_metrics(recipe, wanted, found) for name, found in judged.items()}
+    judgement = judge(
+        metrics["base"],
+        metrics["tuned"],
+        decides="macro_f1" if isinstance(recipe, TextClassification) else "span_f1",
+        beside=["accuracy"] if isinstance(recipe, TextClassification) else ["span_f1_partial"],
+        rivals=[majority(recipe, wanted)] if isinstance(recipe, TextClassification) else [],
+        base_is_cheap=_BASE_NAME,
+        seed=spec.seed,
+    )
+    base, tuned = (
+        head_scores(
+            recipe,
+            wanted,
+            judged[name],
+            metrics=metrics[name],
+            temperature=temperatures[name],
+            latency=latency[name],
+            seed=spec.seed,
+        )
+        for name in models
+    )
     return Evaluation(
         run_id=spec.run_id,
         rows=len(encoded.rows),
         base_is=_BASE_IS,
         dropped=encoded.dropped,
         labels=spec.labels,
-        base=_scores(recipe, wanted, judged["base"], latency["base"]),
-        tuned=_scores(recipe, wanted, judged["tuned"], latency["tuned"]),
-        samples=_samples(recipe, wanted, judged["base"], judged["tuned"]),
+        base=base,
+        tuned=tuned,
+        samples=head_samples(recipe, wanted, judged["base"], judged["tuned"]),
+        judgement=judgement,
     )
 
 
@@ -72,6 +93,8 @@ class _Run:
         self._resident = heldout.resident
         self._recipe: HeadRecipe = heldout.recipe
         self._encoded = heldout.encoded
+        self._recipe_name = heldout.spec.recipe
+        self._max_length = heldout.spec.max_length
         self._budget = heldout.token_budget
         self._progress = heldout.progress
 
@@ -90,19 +113,21 @@ class _Run:
 
         return judge
 
-    def judge(self, name: str, model: Callable[[Any], BatchLoss]) -> _Judged:
+    def judge(self, name: str, model: Callable[[Any], BatchLoss]) -> Judged:
         started = time.monotonic()
         nll = correct = 0.0
         count = 0
         found: dict[int, Any] = {}
+        logits: dict[int, torch.Tensor] = {}
         for batch in self._recipe.pack(self._encoded.rows, self._budget):
             loss = model(batch)
             nll += loss.nll_sum.item()
             correct += loss.correct.item()
             count += loss.count
             found |= zip([row.line for row in batch.rows], self._read(batch.rows, loss), strict=True)
+            logits |= self._logits(batch.rows, loss)
             self._progress.advance(len(batch.rows), name)
-        return _Judged(nll, correct, count, found, time.monotonic() - started)
+        return Judged(nll, correct, count, found, logits, time.monotonic() - started)
 
     def _read(self, rows: Sequence[Any], loss: BatchLoss) -> list[Any]:
         """What the model says of each row."""
@@ -110,6 +135,35 @@ class _Run:
         if isinstance(self._recipe, TextClassification):
             return list(self._recipe.chosen(logits))
         return [[span for span, _ in spans] for spans in self._recipe.spans(rows, logits)]
+
+    def _logits(self, rows: Sequence[Any], loss: BatchLoss) -> dict[int, torch.Tensor]:
+        """Of a classifier with one label a row: line → logits [C]."""
+        if not isinstance(self._recipe, TextClassification) or self._recipe.is_multi_label:
+            return {}
+        outputs = cast("torch.Tensor", loss.outputs).float().cpu()
+        return dict(zip((row.line for row in rows), outputs, strict=True))
+
+    def temperatures(self, models: dict[str, Callable[[Any], BatchLoss]], path: str | None) -> dict[str, Temperature]:
+        """Each model's, from rows that are not judged; 1 where there are none, or none with one label each."""
+        plain = {name: Temperature(1.0, "no rows: as trained") for name in models}
+        if path is None or not isinstance(self._recipe, TextClassification) or self._recipe.is_multi_label:
+            return plain
+        rows = read_rows(Path(path), self._recipe_name)
+        encoded = self._recipe.encode(rows, max_length=self._max_length, on_progress=lambda _done: None).rows
+        if not encoded:
+            return plain
+        index = {label: place for place, label in enumerate(self._recipe.labels)}
+        truth = {row.line: index[row.labels[0]] for row in cast("Sequence[LabelledText]", rows)}
+        found = {}
+        for name, model in models.items():
+            logits: dict[int, torch.Tensor] = {}
+            for batch in self._recipe.pack(encoded, self._budget):
+                logits |= self._logits(batch.rows, model(batch))
+                self._progress.poll()
+            values = torch.stack([logits[row.line] for row in encoded]).double().numpy()
+            fitted = fit_temperature(values, np.array([truth[row.line] for row in encoded]))
+            found[name] = Temperature(fitted, f"{len(encoded)} rows that chose the checkpoint, not held out")
+        return found
 
     def latency(self, models: dict[str, Callable[[Any], BatchLoss]], rows: Sequence[Any]) -> dict[str, Latency]:
         """One row at a time from tokens to answer, after a warm-up, the models in turns."""
@@ -127,81 +181,7 @@ class _Run:
                 n=len(rows),
                 end_to_end_ms_p50=percentile(found[1:], 50),
                 end_to_end_ms_p95=percentile(found[1:], 95),
+                end_to_end_ms=tuple(found[1:]),
             )
             for name, found in times.items()
         }
-
-
-def _scores(recipe: HeadRecipe, wanted: Sequence[Row], judged: _Judged, latency: Latency) -> ModelScores:
-    is_classifier = isinstance(recipe, TextClassification)
-    return ModelScores(
-        loss=judged.nll_sum / judged.count,
-        token_accuracy=judged.correct / judged.count,
-        supervised_tokens=judged.count,
-        classification=_class_scores(recipe.labels, wanted, judged) if is_classifier else None,
-        spans=None if is_classifier else _span_scores(recipe.labels, wanted, judged),
-        latency=latency,
-        evaluation_seconds=judged.seconds,
-    )
-
-
-def _class_scores(labels: Sequence[str], wanted: Sequence[Row], judged: _Judged) -> ClassScores:
-    index = {label: place for place, label in enumerate(labels)}
-    truth = [tuple(index[label] for label in cast("LabelledText", row).labels) for row in wanted]
-    found = [judged.found[row.line] for row in wanted]
-    correct = sum(set(t) == set(f) for t, f in zip(truth, found, strict=True))
-    return ClassScores(
-        accuracy=correct / len(truth),
-        macro_f1=macro_f1(truth, found),
-        correct=correct,
-        n=len(truth),
-        unmatched=0,
-    )
-
-
-def _span_scores(labels: Sequence[str], wanted: Sequence[Row], judged: _Judged) -> SpanScores:
-    pairs = [(cast("TaggedText", row).spans, judged.found[row.line]) for row in wanted]
-    expected, predicted, correct = _count(pairs)
-    by_label = {
-        label: span_f1(*_count([(_of(label, t), _of(label, f)) for t, f in pairs]))
-        for label in labels
-        if any(_of(label, t) or _of(label, f) for t, f in pairs)
-    }
-    return SpanScores(
-        precision=correct / predicted if predicted else 0.0,
-        recall=correct / expected if expected else 0.0,
-        f1=span_f1(expected, predicted, correct),
-        f1_by_label=by_label,
-        expected=expected,
-        predicted=predicted,
-        correct=correct,
-    )
-
-
-def _count(pairs: Sequence[tuple[Sequence[Span], Sequence[Span]]]) -> tuple[int, int, int]:
-    totals = np.sum([count_spans(truth, found) for truth, found in pairs], axis=0)
-    expected, predicted, correct = (int(total) for total in totals)
-    return expected, predicted, correct
-
-
-def _of(label: str, spans: Sequence[Span]) -> list[Span]:
-    return [span for span in spans if span.label == label]
-
-
-def _samples(recipe: HeadRecipe, wanted: Sequence[Row], base: _Judged, tuned: _Judged) -> tuple[Sample, ...]:
-    """A few rows spread over the file."""
-    count = min(_SAMPLES, len(wanted))
-    samples = []
-    for row in (cast("LabelledText | TaggedText", wanted[place * len(wanted) // count]) for place in range(count)):
-        if isinstance(row, LabelledText):
-            truth: str = ", ".join(row.labels)
-            texts = [", ".join(recipe.labels[i] for i in found[row.line]) for found in (base.found, tuned.found)]
-        else:
-            truth = _show(row.text, row.spans)
-            texts = [_show(row.text, found[row.line]) for found in (base.found, tuned.found)]
-        samples.append(Sample(line=row.line, prompt=row.text, expected=truth, base=texts[0], tuned=texts[1]))
-    return tuple(samples)
-
-
-def _show(text: str, spans: Sequence[Span]) -> str:
-    return "; ".join(f"{text[span.start : span.end]} [{span.label}]" for span in spans) or "none"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.contracts.figures import Baseline, Figure, FigureComparison, Verdict
+from app.contracts.figures import Baseline, Figure, FigureComparison, Judgement
 from workers.engine.evaluation.statistics.intervals import interval
 from workers.engine.evaluation.statistics.metric import Metric
 from workers.engine.evaluation.statistics.paired import compare
@@ -18,22 +18,8 @@ class Rival:
     name: str
     description: str
     metrics: Sequence[Metric]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What an `Evaluation` says beside the two models' own scores."""
-
-    decides: str
-    verdict: Verdict
-    comparisons: tuple[FigureComparison, ...]
-    baselines: tuple[Baseline, ...]
-    baseline_better: tuple[str, ...]
-
-    @property
-    def fields(self) -> dict[str, object]:
-        """As keyword arguments of `Evaluation`."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+    lacks: Sequence[str] = ()
+    """Figures that such an answer cannot have."""
 
 
 def figures(metrics: Sequence[Metric], *, seed: int) -> tuple[Figure, ...]:
@@ -76,10 +62,11 @@ def judge(
         Baseline(
             name=rival.name,
             description=rival.description,
-            figures=figures([_named(rival.metrics, name) for name in names], seed=seed),
-            comparisons=_compare(rival.metrics, tuned, names, rival.name, seed),
+            figures=figures([_named(rival.metrics, name) for name in shared], seed=seed),
+            comparisons=_compare(rival.metrics, tuned, shared, rival.name, seed),
         )
         for rival in rivals
+        if (shared := [name for name in names if name not in rival.lacks])
     )
     cheap = [one.comparisons[0] for one in baselines]
     if base_is_cheap is not None:
@@ -117,4 +104,4 @@ def _compare(
 
 
 def _named(metrics: Sequence[Metric], name: str) -> Metric:
-    return next(metric for metric in metrics if metric.name == name)
+    return {metric.name: metric for metric in metrics}[name]

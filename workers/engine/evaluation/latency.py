@@ -104,4 +104,5 @@ def _summary(times: Sequence[AnswerTime]) -> Latency:
         ),
         end_to_end_ms_p50=percentile(whole_ms, 50),
         end_to_end_ms_p95=percentile(whole_ms, 95),
+        end_to_end_ms=tuple(whole_ms),
     )

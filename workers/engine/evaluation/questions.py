@@ -25,6 +25,11 @@ def make_questions(rows: Sequence[ChatRow], encoded: Sequence[EncodedRow]) -> li
     return [_question(by_line[item.line], item) for item in encoded]
 
 
+def learned_text(row: ChatRow) -> str:
+    """The answers whose tokens are supervised, as text."""
+    return "".join(m.content or "" for m in row.messages if m.role == "assistant" and m.weight != 0)
+
+
 def _question(row: ChatRow, encoded: EncodedRow) -> Question:
     # The learned tokens of the last answer are the last run of True: its start ends the prompt.
     before = np.flatnonzero(~encoded.is_supervised)

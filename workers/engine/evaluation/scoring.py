@@ -48,8 +48,11 @@ def score_rows(
             found = writer.loss(batch.to(resident.device), adapter)
         figures += torch.stack((found.nll_sum, found.correct)).double()
         supervised += found.count
-        per_row = cast("torch.Tensor", found.token_nll).double().split([row.supervised_tokens for row in batch.rows])
-        nats |= zip((row.line for row in batch.rows), torch.stack([part.sum() for part in per_row]).tolist(), strict=True)
+        sizes = [row.supervised_tokens for row in batch.rows]
+        per_row = torch.split(cast("torch.Tensor", found.token_nll).double(), sizes)
+        nats |= zip(
+            (row.line for row in batch.rows), torch.stack([part.sum() for part in per_row]).tolist(), strict=True
+        )
         on_batch(len(batch.rows))
     nll, correct = figures.tolist()
     if not math.isfinite(nll):

@@ -10,11 +10,14 @@ from app.contracts.reports import Evaluation, Latency, ModelScores, Sample, Text
 from app.contracts.rows import TextPair
 from workers.engine.evaluation.answers import answer_all
 from workers.engine.evaluation.heldout import Heldout
+from workers.engine.evaluation.judgement import Rival, figures, judge
 from workers.engine.evaluation.latency import AnswerTime, measure_latency, time_in_turns
 from workers.engine.evaluation.metrics import percentile
+from workers.engine.evaluation.metrics.texts import likelihood_metrics, text_descriptions, text_metrics
 from workers.engine.evaluation.questions import make_questions
 from workers.engine.evaluation.rouge import text_scores
 from workers.engine.evaluation.scoring import TokenScores, score_rows
+from workers.engine.evaluation.statistics.metric import Metric
 from workers.engine.inference.seq2seq import BATCH_ROWS, Source, SourceBatch, write_texts
 from workers.engine.recipes.pairs import PairIds
 from workers.engine.recipes.summarization import chat_rows
@@ -51,6 +54,8 @@ class _Scored:
     tokens: TokenScores
     texts: TextScores
     written: list[str]
+    metrics: list[Metric]
+    descriptions: list[Metric]
     seconds: float
 
 
@@ -74,8 +79,16 @@ def evaluate_summaries(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
         rows=len(rows),
         dropped=heldout.encoded.dropped,
         labels=None,
-        base=_model_scores(scored["base"], latency["base"]),
-        tuned=_model_scores(scored["tuned"], latency["tuned"]),
+        base=_model_scores(scored["base"], latency["base"], seed=spec.seed),
+        tuned=_model_scores(scored["tuned"], latency["tuned"], seed=spec.seed),
+        judgement=judge(
+            scored["base"].metrics,
+            scored["tuned"].metrics,
+            decides="rouge_l",
+            beside=["rouge1", "chrf_pp", "loss"],
+            rivals=[_lead(heldout, asked)],
+            seed=spec.seed,
+        ),
         samples=_samples(heldout, asked, scored["base"].written, scored["tuned"].written),
     )
 
@@ -105,8 +118,13 @@ def _score(
         on_batch=lambda count: progress.advance(count, f"texts, {name}"),
     )
     wanted = cast("Sequence[TextPair]", heldout.wanted)
-    texts = text_scores([wanted[place].target for place in asked], written)
-    return _Scored(tokens, texts, written, time.monotonic() - started)
+    references = [wanted[place].target for place in asked]
+    sizes = [row.supervised_tokens for row in rows]
+    metrics = text_metrics(references, written)
+    metrics += likelihood_metrics(tokens.row_nats, sizes, [pair.target for pair in wanted])
+    descriptions = text_descriptions(references, [wanted[place].source for place in asked], written)
+    texts = text_scores(references, written)
+    return _Scored(tokens, texts, written, metrics, descriptions, time.monotonic() - started)
 
 
 class _ChatWriter:
@@ -127,9 +145,10 @@ class _ChatWriter:
         on_batch: Callable[[int], None],
     ) -> list[str]:
         asked = [self._questions[place] for place in places]
-        return answer_all(
+        answers = answer_all(
             self._resident, adapter, asked, max_new_tokens=max_new_tokens, on_batch=on_batch, poll=self._poll
         )
+        return [answer.text for answer in answers]
 
     def latency(
         self, models: Models, places: Sequence[int], *, new_tokens: int, on_row: Callable[[], None]
@@ -185,12 +204,22 @@ def _spread(rows: int, most: int) -> list[int]:
     return [place * rows // count for place in range(count)]
 
 
-def _model_scores(scored: _Scored, latency: Latency) -> ModelScores:
+def _lead(heldout: Heldout, asked: Sequence[int]) -> Rival:
+    """The beginning of the source, as long as the references are on average."""
+    pairs = [cast("TextPair", heldout.wanted[place]) for place in asked]
+    words = max(1, round(sum(len(pair.target.split()) for pair in pairs) / len(pairs)))
+    written = [" ".join(pair.source.split()[:words]) for pair in pairs]
+    metrics = text_metrics([pair.target for pair in pairs], written)
+    return Rival("lead", f"the first {words} words of the source", metrics, lacks=("loss",))
+
+
+def _model_scores(scored: _Scored, latency: Latency, *, seed: int) -> ModelScores:
     return ModelScores(
         loss=scored.tokens.loss,
         token_accuracy=scored.tokens.token_accuracy,
         supervised_tokens=scored.tokens.supervised_tokens,
         text=scored.texts,
+        figures=figures([*scored.metrics, *scored.descriptions], seed=seed),
         latency=latency,
         evaluation_seconds=scored.seconds,
     )

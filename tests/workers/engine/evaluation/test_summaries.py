@@ -153,7 +153,7 @@ def test_the_scores_are_those_of_the_texts_the_tuned_model_writes(base, unbroken
     limit = token_limit([row.supervised_tokens for row in encoded.rows])
     if base.family == "decoder":
         questions = make_questions(chat_rows(base, HELD_OUT), encoded.rows)
-        written = answer_all(base, adapter, questions, max_new_tokens=limit)
+        written = [answer.text for answer in answer_all(base, adapter, questions, max_new_tokens=limit)]
     else:
         texts = write_texts(base, adapter, [pair.source for pair in HELD_OUT], max_new_tokens=limit)
         written = [text.text for text in texts]

@@ -72,7 +72,8 @@ def test_decoders_write_what_they_write_in_evaluation(decoder):
     questions = make_questions(chat_rows(decoder, pairs), encoded.rows)
     found = predict(decoder, adapter, TEXTS, max_new_tokens=9)
     assert all(isinstance(item, Written) for item in found.predictions)
-    assert [item.text for item in found.predictions] == answer_all(decoder, adapter, questions, max_new_tokens=9)
+    answers = answer_all(decoder, adapter, questions, max_new_tokens=9)
+    assert [item.text for item in found.predictions] == [answer.text for answer in answers]
     assert found.input_tokens == sum(len(question.prompt_ids) for question in questions)
     assert 0 < found.output_tokens <= 9 * len(TEXTS)
 

@@ -6,7 +6,7 @@ import torch
 from app.contracts.rows import ChatMessage, PreferenceRow
 from app.contracts.specs import AdapterRef, DpoSpec, EvalSpec, LoraSpec
 from tests.workers.engine.conftest import train_spec
-from workers.engine.evaluation.preference import preferred_rows, score_preferences
+from workers.engine.evaluation.preference import preference_margins, preference_scores, preferred_rows
 from workers.engine.evaluation.run import evaluate
 from workers.engine.inference.adapters import load_verified_adapter
 from workers.engine.recipes.open import open_recipe
@@ -188,10 +188,10 @@ def test_training_raises_the_share_of_preferred_answers_from_one_half(tiny, unbr
     assert metrics[-1].full_valid_loss < 0.6
     recipe, pairs = recipe_and_pairs(tiny)
     recipe.note_reference(None, pairs, lambda: None)
-    base = score_preferences(recipe, None, pairs, token_budget=200)
+    base = preference_scores(preference_margins(recipe, None, pairs, token_budget=200))
     reference = {"id": "dpo", "path": finished.adapter_path, "sha256": finished.adapter_sha256}
     adapter = load_verified_adapter(tiny, AdapterRef.model_validate(reference))
-    tuned = score_preferences(recipe, adapter, pairs, token_budget=200)
+    tuned = preference_scores(preference_margins(recipe, adapter, pairs, token_budget=200))
     assert (base.accuracy, base.margin, base.n) == (0.5, 0.0, len(PAIRS))
     assert tuned.accuracy > 0.9
     assert tuned.margin > 0.1

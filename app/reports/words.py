@@ -1,0 +1,127 @@
+"""An evaluation in plain words: what was found, how sure that is, and what to do now."""
+
+from collections.abc import Sequence
+
+from app.contracts.figures import Figure, FigureComparison, Judgement, Verdict
+from app.contracts.reports import Evaluation, Latency, ModelScores
+
+NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "weighted_f1": "weighted F1",
+    "mcc": "Matthews correlation",
+    "span_f1": "entity F1",
+    "span_precision": "entity precision",
+    "span_recall": "entity recall",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "rouge_lsum": "ROUGE-Lsum",
+    "chrf_pp": "chrF++",
+    "loss": "loss",
+    "preference_accuracy": "share of preferred answers ranked first",
+    "preference_margin": "reward margin",
+}
+_PERCENT = {"accuracy", "preference_accuracy", "stop_rate", "loop_rate", "empty_rate"}
+_VERDICTS: dict[Verdict, str] = {
+    "better": "is better than",
+    "worse": "is worse than",
+    "no_difference_shown": "does about as well as",
+    "too_little_data": "cannot be told apart from",
+}
+_WEAK_F1, _WEAKEST = 0.6, 3
+_SMALLEST_SUPPORT = 5
+_RELEVANT = 0.05
+_WHOLE = {"chrf_pp": 100.0}
+
+
+def summary(evaluation: Evaluation) -> str:
+    """One paragraph that needs no statistics to be acted on; empty where nothing was judged."""
+    judged = evaluation.judgement
+    if judged is None:
+        return ""
+    sentences = [_finding(evaluation, judged), _cheap(judged), _weak(evaluation.tuned)]
+    sentences += [_speed(evaluation.base.latency, evaluation.tuned.latency), advice(judged)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def name_of(figure: str) -> str:
+    """As people say it."""
+    return NAMES.get(figure, figure.replace("_", " "))
+
+
+def show(figure: str, value: float, *, is_difference: bool = False) -> str:
+    """A value in the figure's usual form."""
+    if figure in _PERCENT:
+        return f"{100 * value:+.1f} points" if is_difference else f"{100 * value:.1f} %"
+    return f"{value:+.3f}" if is_difference else f"{value:.3f}"
+
+
+def figure_of(scores: ModelScores, name: str) -> Figure | None:
+    """A model's figure by its name."""
+    return next((figure for figure in scores.figures if figure.name == name), None)
+
+
+def advice(judged: Judgement) -> str:
+    """What to do now."""
+    if judged.verdict == "worse":
+        return "Do not use it: look at the rows it gets wrong, and at the training data, before another run."
+    if judged.baseline_better:
+        return f"Use the cheap way ({_and(judged.baseline_better)}) unless more rows change the picture."
+    if judged.verdict == "better":
+        return "Use it if the figures are good enough for the task."
+    if judged.verdict == "no_difference_shown":
+        return "Keep the base: it is cheaper, and a difference that matters would have been seen."
+    first = judged.comparisons[0]
+    wanted = first.n * (first.smallest_detectable / (_RELEVANT * _WHOLE.get(first.name, 1.0))) ** 2
+    return f"Hold out more rows, about {_round_up(wanted):,}, to see a difference of five points."
+
+
+def _finding(evaluation: Evaluation, judged: Judgement) -> str:
+    first = judged.comparisons[0]
+    base, tuned = figure_of(evaluation.base, first.name), figure_of(evaluation.tuned, first.name)
+    against = "the base" if evaluation.base_is == "the base model" else evaluation.base_is
+    values = ""
+    if base is not None and tuned is not None:
+        values = f": {name_of(first.name)} {show(first.name, tuned.value)} against {show(first.name, base.value)}"
+    return (
+        f"On {first.n:,} held-out rows the tuned model {_VERDICTS[judged.verdict]} {against}{values} "
+        f"({_difference(first)})."
+    )
+
+
+def _difference(found: FigureComparison) -> str:
+    bounds = " to ".join(show(found.name, bound, is_difference=True) for bound in (found.low, found.high))
+    return f"difference {show(found.name, found.difference, is_difference=True)}, with 95 % certainty {bounds}"
+
+
+def _cheap(judged: Judgement) -> str:
+    if not judged.baseline_better:
+        return ""
+    return f"A cheap answer is at least as good: {_and(judged.baseline_better)}."
+
+
+def _weak(tuned: ModelScores) -> str:
+    counted = [one for one in tuned.classes if one.support >= _SMALLEST_SUPPORT]
+    weak = sorted((one for one in counted if one.f1 < _WEAK_F1), key=lambda one: one.f1)[:_WEAKEST]
+    if not weak:
+        return ""
+    return "It is weakest on " + _and([f"{one.label} (F1 {one.f1:.2f}, {one.support} rows)" for one in weak]) + "."
+
+
+def _speed(base: Latency, tuned: Latency) -> str:
+    return (
+        f"One answer takes {tuned.end_to_end_ms_p50:.0f} ms, 95 of 100 at most {tuned.end_to_end_ms_p95:.0f} ms "
+        f"(base {base.end_to_end_ms_p50:.0f} and {base.end_to_end_ms_p95:.0f})."
+    )
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _round_up(rows: float) -> int:
+    """To two digits: more would claim to know more."""
+    step = 10 ** max(0, len(str(int(rows))) - 2)
+    return int(-(-rows // step) * step)

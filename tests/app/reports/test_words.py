@@ -1,0 +1,50 @@
+"""The paragraph says what was found, how sure that is, and what to do."""
+
+import pytest
+
+from app.reports.words import summary
+from tests.support.evaluations import comparison, evaluation, scores, weak_class
+
+
+def test_a_better_model_is_said_to_be_better_with_its_difference_and_interval():
+    said = summary(evaluation())
+    assert said.startswith("On 400 held-out rows the tuned model is better than the base: macro-F1 0.800 against 0.700")
+    assert "difference +0.100, with 95 % certainty +0.050 to +0.150" in said
+    assert said.endswith("Use it if the figures are good enough for the task.")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("worse", "Do not use it"),
+        ("no_difference_shown", "Keep the base"),
+        ("too_little_data", "Hold out more rows, about 260"),
+    ],
+)
+def test_every_verdict_has_its_advice(verdict, words):
+    assert words in summary(evaluation(verdict))
+
+
+def test_a_cheap_baseline_that_is_as_good_is_named_and_advised():
+    said = summary(evaluation(baseline_better=("majority", "logistic regression")))
+    assert "A cheap answer is at least as good: majority and logistic regression." in said
+    assert "Use the cheap way" in said
+
+
+def test_the_weakest_labels_are_named_unless_they_have_hardly_any_rows():
+    tuned = scores(classes=(weak_class("refund"), weak_class("rare", support=2), weak_class("fine", f1=0.9)))
+    said = summary(evaluation(tuned=tuned))
+    assert "It is weakest on refund (F1 0.30, 40 rows)." in said
+    assert "rare" not in said
+    assert "fine" not in said
+
+
+def test_an_evaluation_without_a_judgement_has_no_paragraph():
+    assert summary(evaluation(judgement=None)) == ""
+
+
+def test_shares_are_said_in_percent_and_their_differences_in_points():
+    judged = evaluation().judgement
+    first = comparison("accuracy", 0.1)
+    found = evaluation(judgement=judged.model_copy(update={"decides": "accuracy", "comparisons": (first,)}))
+    assert "difference +10.0 points" in summary(found)
