@@ -55,11 +55,14 @@ def test_json_is_held_against_its_schema():
     assert hits(valid_json(answers)) == [1, 1, 1, 0]
 
 
-def test_a_wrong_schema_and_a_reference_to_elsewhere_are_refused_and_nothing_is_fetched():
+def test_a_wrong_schema_and_a_reference_to_elsewhere_are_refused_and_nothing_is_fetched(monkeypatch):
+    fetched: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", fetched.append)
     with pytest.raises(ValueError, match=r"wrong at \$\.type"):
         schema_valid({"type": "objekt"}, ["{}"])
     with pytest.raises(ValueError, match=r"refers to 'http://127\.0\.0\.1:9/schema'"):
         schema_valid({"$ref": "http://127.0.0.1:9/schema"}, ["{}"])
+    assert fetched == []
 
 
 def test_labels_match_without_case_and_final_punctuation():

@@ -94,6 +94,16 @@ def test_every_scheme_counts_as_nervaluate(seed):
         assert ours[name] == pytest.approx(expected.f1, **NEAR)
 
 
+def test_of_two_true_entities_under_one_found_span_the_nearer_one_is_taken_as_by_nervaluate():
+    truth = [Span(start=0, end=3, label="person"), Span(start=3, end=10, label="person")]
+    found = [Span(start=1, end=10, label="person"), Span(start=0, end=1, label="person")]
+    both = [[[_as_dict(span) for span in spans]] for spans in (truth, found)]
+    expected = Evaluator(*both, tags=list(LABELS), loader="dict").evaluate()["overall"]["ent_type"]
+    (ours,) = [one for one in span_breakdown([truth], [found]) if one.scheme == "type"]
+    assert (ours.correct, ours.missed, ours.spurious) == (expected.correct, expected.missed, expected.spurious)
+    assert (ours.correct, ours.missed, ours.spurious) == (2, 0, 0)
+
+
 def test_near_misses_count_in_the_schemes_that_forgive_them():
     truth = [[Span(start=0, end=10, label="person"), Span(start=20, end=25, label="place")]]
     found = [[Span(start=2, end=10, label="person"), Span(start=20, end=25, label="product")]]

@@ -96,10 +96,10 @@ def test_a_difference_of_the_smallest_detectable_size_is_found_in_four_of_five_c
     draw = np.random.default_rng(0)
     rate = 0.2
     stated = compare([discordant(20, 20, 160)])[0].smallest_detectable
-    won = draw.binomial(200, rate, size=4000)
+    won = draw.binomial(200, rate, size=20_000)
     gains = draw.binomial(won, (1 + stated / rate) / 2)
     found = [mcnemar(int(g), int(w - g)) < 0.05 and g > w - g for g, w in zip(gains, won, strict=True)]
-    assert 0.76 <= np.mean(found) <= 0.86
+    assert 0.79 <= np.mean(found) <= 0.84
 
 
 def _shifted(by: float):
