@@ -7,7 +7,7 @@ and what follows a # are left out.
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,10 @@ Outcome = Literal["pass", "fail", "not_shown", "not_measured"]
 _OPERATORS: dict[str, Literal[">=", "<="]] = {">=": ">=", "\u2265": ">=", "<=": "<=", "\u2264": "<="}
 _PARTS_OF_ONE = {"points": 0.01, "point": 0.01, "%": 0.01}
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0}
-_LINE = re.compile(r"(?P<figure>\S+?)\s*(?P<operator>>=|<=|\u2265|\u2264)\s*(?P<limit>[^\s%a-zA-Z]+)\s*(?P<unit>\S*)")
+_LINE = re.compile(
+    r"(?P<figure>\S+?)\s*(?P<operator>>=|<=|\u2265|\u2264)\s*"
+    r"(?P<limit>[^\s%a-zA-Z]+(?:[eE][-+]?\d+)?|\S+)\s*(?P<unit>\S*)"
+)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _MOST_ROWS = 100_000
 """More held-out rows than this are not asked for."""
@@ -54,7 +57,9 @@ class Expectation(Contract):
 
     input: str = Field(min_length=1, description="sent as the user's message")
     kind: Literal["equals", "contains", "not_contains", "regex", "json_schema", "min_length", "max_length"]
-    value: str | int | dict[str, Any] = Field(description="a text, a pattern, a schema, or a number of characters")
+    value: str | Annotated[int, Field(strict=True)] | dict[str, Any] = Field(
+        description="a text, a pattern, a schema, or a number of characters"
+    )
     ignores_case: bool = Field(default=False, description="of equals, contains, not_contains and regex")
 
     @model_validator(mode="after")

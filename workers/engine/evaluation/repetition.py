@@ -15,7 +15,8 @@ def is_loop(text: str) -> bool:
     Letter case and the amount of white space do not matter; rules of dashes are no loops. The repetition is at least
     24 characters long.
     """
-    plain = " ".join(text.casefold().split())
+    # The space at the end completes the last piece, if the text ends with one.
+    plain = " ".join(text.casefold().split()) + " "
     codes = np.frombuffer(plain.encode("utf-32-le"), dtype=np.uint32)
     for period in range(1, min(_LONGEST_PIECE, len(codes) // _FEWEST_TIMES_LONG) + 1):
         times = _FEWEST_TIMES if period < _LONG_PIECE else _FEWEST_TIMES_LONG

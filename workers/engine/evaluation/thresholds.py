@@ -12,7 +12,9 @@ from workers.engine.evaluation.statistics.metric import Floats, Metric
 DECISIONS = 1000
 _CURVE = np.linspace(0.0, 1.0, 101)
 _NEWTON_STEPS = 50
-_PRIOR = 1.0  # rows in favour of the scores being probabilities already
+_LONGEST_STEP = 5.0
+_PRIOR = 0.05  # pull towards the scores being probabilities already
+_FOLDS = 5
 
 Labels = npt.NDArray[np.integer]
 
@@ -82,8 +84,9 @@ def choose_threshold(scores: Floats, is_positive: Sequence[bool], *, missed: flo
 
     `missed` is what a no costs where yes is right, `false` what a yes costs where no is. The lowest point of a measured
     cost curve is erratic (its error shrinks with n^(1/3) only), so the threshold comes from a logistic curve through
-    the scores (Platt 1999) and the odds of Elkan 2001: yes where p > false / (missed + false). Where that costs
-    over a standard error more than the lowest point, or more than 0.5 does, the lowest point is taken.
+    the scores (Platt 1999) and the odds of Elkan 2001: yes where p > false / (missed + false). Where the curve does
+    not fit, so that lowest points cost less on rows they were not chosen on, or where it costs more than 0.5 does, the
+    lowest point is taken.
     Raises ValueError for costs that are not positive, no rows, or rows of one kind only.
     """
     scores = np.asarray(scores, dtype=np.float64)
@@ -92,18 +95,32 @@ def choose_threshold(scores: Floats, is_positive: Sequence[bool], *, missed: flo
         raise ValueError("both kinds of mistake need a cost above 0")
     if scores.shape != truth.shape or truth.all() or not truth.any():
         raise ValueError(f"a threshold needs rows of both kinds; {int(truth.sum())} of {len(truth)} are positive")
-    lowest = _lowest_point(scores, truth, missed, false)
-    smooth = _logistic_point(scores, truth, false / (missed + false))
-    costs = {point: _costs(scores, truth, point, missed, false) for point in (lowest, smooth, 0.5)}
-    excess = costs[smooth] - costs[lowest]
-    is_near = excess.mean() <= excess.std() / np.sqrt(len(excess))
-    chosen = smooth if is_near and costs[smooth].mean() <= costs[0.5].mean() else lowest
+
+    def cost(threshold: float) -> float:
+        return float(_costs(scores, truth, threshold, missed, false).mean())
+
+    chosen = _logistic_point(scores, truth, missed, false)
+    if not _is_logistic(scores, truth, missed, false) or cost(chosen) > cost(0.5):
+        chosen = _lowest_point(scores, truth, missed, false)
     return Threshold(
         threshold=chosen,
-        cost=float(costs[chosen].mean()),
-        cost_at_half=float(costs[0.5].mean()),
-        curve=tuple((float(t), float(_costs(scores, truth, t, missed, false).mean())) for t in _CURVE),
+        cost=cost(chosen),
+        cost_at_half=cost(0.5),
+        curve=tuple((float(t), cost(float(t))) for t in _CURVE),
     )
+
+
+def _is_logistic(scores: Floats, truth: npt.NDArray[np.bool_], missed: float, false: float) -> bool:
+    """No more than two standard errors speak for lowest points, on rows that neither threshold was chosen on."""
+    excess = np.zeros(len(scores))
+    # Folds of every fifth row by score: each has scores of all sizes, and nothing is drawn.
+    folds = np.argsort(np.argsort(scores, kind="stable"), kind="stable") % _FOLDS
+    for fold in range(_FOLDS):
+        inside = folds == fold
+        points = [choose(scores[~inside], truth[~inside], missed, false) for choose in (_logistic_point, _lowest_point)]
+        smooth, lowest = (_costs(scores[inside], truth[inside], point, missed, false) for point in points)
+        excess[inside] = smooth - lowest
+    return bool(excess.mean() <= 2 * excess.std() / np.sqrt(len(excess)))
 
 
 def _costs(scores: Floats, truth: npt.NDArray[np.bool_], threshold: float, missed: float, false: float) -> Floats:
@@ -125,12 +142,12 @@ def _lowest_point(scores: Floats, truth: npt.NDArray[np.bool_], missed: float, f
     return float((ordered[cut - 1] + ordered[cut]) / 2)
 
 
-def _logistic_point(scores: Floats, truth: npt.NDArray[np.bool_], odds_point: float) -> float:
-    """The score where sigmoid(a + b * logit(score)) reaches `odds_point`; a and b by Newton's method.
+def _logistic_point(scores: Floats, truth: npt.NDArray[np.bool_], missed: float, false: float) -> float:
+    """The score where sigmoid(a + b * logit(score)) reaches false / (missed + false); a and b by Newton's method.
 
     A weak pull to a = 0, b = 1 keeps separable rows finite.
     """
-    clipped = np.clip(scores, 1e-6, 1 - 1e-6)
+    clipped = np.clip(scores, 1e-12, 1 - 1e-12)
     inputs = np.stack([np.ones_like(clipped), np.log(clipped / (1 - clipped))], axis=1)
     start = np.array([0.0, 1.0])
     weights = start
@@ -139,10 +156,11 @@ def _logistic_point(scores: Floats, truth: npt.NDArray[np.bool_], odds_point: fl
         slope = inputs.T @ (found - truth) + _PRIOR * (weights - start)
         bend = (inputs * (found * (1 - found))[:, None]).T @ inputs + _PRIOR * np.eye(2)
         step = np.linalg.solve(bend, slope)
+        step *= min(1.0, _LONGEST_STEP / np.abs(step).max(initial=_LONGEST_STEP))
         weights = weights - step
         if np.abs(step).max() < 1e-9:
             break
     if weights[1] <= 0:  # higher scores mean no: no threshold of this form helps
         return 0.5
-    logit = (np.log(odds_point / (1 - odds_point)) - weights[0]) / weights[1]
+    logit = (np.log(false / missed) - weights[0]) / weights[1]
     return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))

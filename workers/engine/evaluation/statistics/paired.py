@@ -16,8 +16,7 @@ from workers.engine.evaluation.statistics.metric import Floats, Metric
 
 Verdict = Literal["better", "worse", "no_difference_shown", "too_little_data"]
 LEVEL = 0.05
-POWER = 0.8
-_Z_LEVEL_AND_POWER = 1.959964 + 0.841621  # two-sided 5 %, power 80 %
+_Z_LEVEL, _Z_POWER = 1.959964, 0.841621  # two-sided 5 %, power 80 %
 RELEVANT = 0.05
 """An effect of this share of a figure's unit matters: what could not be seen of it is too little data."""
 
@@ -80,17 +79,31 @@ def _compare(first: Metric, second: Metric, seed: int) -> _Found:
     weights = draw_weights(first.n, seed=seed)
     draws = np.concatenate([second.resampled(w) - first.resampled(w) for w in weights])
     low, high = bca(draws, difference, second.without_each() - first.without_each())
-    deviation = float(draws.std())
     if first.is_proportion:
         won = int(((second.parts > 0) & (first.parts <= 0)).sum())
         lost = int(((second.parts <= 0) & (first.parts > 0)).sum())
         p_value, test = mcnemar(won, lost), "McNemar, exact"
-        # No row that differs says little about how often rows would: the rule of three.
-        deviation = max(deviation, math.sqrt(min(1.0, 3 / first.n) / first.n)) if won + lost == 0 else deviation
+        smallest_detectable = _smallest_share(won + lost, first.n)
     else:
         p_value = randomisation(first, second, seed=seed)
+        smallest_detectable = (_Z_LEVEL + _Z_POWER) * float(draws.std())
         test = f"approximate randomisation, {RESAMPLES} swaps, seed {seed}"
-    return _Found(difference, low, high, p_value, _Z_LEVEL_AND_POWER * deviation, test)
+    return _Found(difference, low, high, p_value, smallest_detectable, test)
+
+
+def _smallest_share(discordant: int, n: int) -> float:
+    """The difference of two shares that McNemar's exact test shows with a chance of 80 % (Connor 1987, jstor 2531961).
+
+    With d discordant rows in n: n delta = z_level sqrt(n d) + z_power sqrt(n (d - delta^2)), and one row more, since
+    the exact test's limit is the next whole row above the normal one.
+    """
+    # No row that differs says little about how often rows would: the rule of three.
+    rate = min(1.0, (discordant or 3) / n)
+    found = 0.0
+    for _ in range(20):
+        spread = math.sqrt(n * max(0.0, rate - found**2))
+        found = min(1.0, (_Z_LEVEL * math.sqrt(n * rate) + _Z_POWER * spread + 1) / n)
+    return found
 
 
 def mcnemar(won: int, lost: int) -> float:
