@@ -60,7 +60,7 @@ def ran_wire(grader: AnyGrader, outcome: Grade | GradeFault, *, seconds: float) 
         "python_grader_runtime_error_details": None,
         "model_grader_server_error_details": None,
     }
-    replies = outcome.replies if isinstance(outcome, Grade) else ()
+    replies = outcome.replies
     if isinstance(outcome, GradeFault):
         errors[outcome.kind] = True
         details = "model_grader_server_error_details" if outcome.kind.startswith("model") else "other_error_details"

@@ -77,7 +77,7 @@ async def _sampled(
         raise
     except AppError as error:
         raise _ItemFault(error.code or "sampling_failed", error.message) from error
-    usage.append(TokensUsed(reply.model, reply.prompt_tokens, reply.completion_tokens))
+    usage += _tokens([reply])
     limit = sampling.max_completion_tokens or asker.context_length(source.model)
     return {"item": item.item, "sample": _sample_values(reply)}, _shown_reply(reply, messages, sampling, limit)
 
@@ -119,15 +119,20 @@ async def _judged(
     try:
         found = await grade(criterion, values, asker)
     except GradeFault as fault:
+        usage += _tokens(fault.replies)
         error = {"code": fault.kind, "message": fault.message}
         return result | {"passed": False, "score": 0.0, "error": error}, "errored"
-    usage += [TokensUsed(reply.model, reply.prompt_tokens, reply.completion_tokens) for reply in found.replies]
+    usage += _tokens(found.replies)
     result |= {"passed": found.passed, "score": found.score}
     if found.replies:
         result["sample"] = _grader_sample(found)
     if found.label is not None:
         result["label"] = found.label
     return result, "passed" if found.passed else "failed"
+
+
+def _tokens(replies: Sequence[Reply]) -> list[TokensUsed]:
+    return [TokensUsed(reply.model, reply.prompt_tokens, reply.completion_tokens) for reply in replies]
 
 
 def _grader_sample(found: Grade) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """One grader applied to one sample."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, TypeVar, assert_never
 
 from app.errors import AppError, Unavailable
 from app.evals.graders.asking import Asker, Reply, Sampling
@@ -37,16 +37,19 @@ FaultKind = Literal[
     "other_error",
 ]
 AnyGrader = StringCheckGrader | TextSimilarityGrader | ScoreModelGrader | LabelModelGrader | PythonGrader | MultiGrader
+ModelGrader = TypeVar("ModelGrader", ScoreModelGrader, LabelModelGrader)
+Found = TypeVar("Found", float, str)
 _GRADER_TOKENS = 512
 
 
 class GradeFault(Exception):  # noqa: N818 - of the row, the grader or its model; never a score
-    """No score for this sample; `kind` is one of the wire's error flags."""
+    """No score for this sample; `kind` is one of the wire's error flags, `replies` cost tokens all the same."""
 
-    def __init__(self, kind: FaultKind, message: str) -> None:
+    def __init__(self, kind: FaultKind, message: str, replies: tuple[Reply, ...] = ()) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
+        self.replies = replies
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,6 @@ async def grade(grader: AnyGrader, values: Mapping[str, Any], asker: Asker) -> G
         raise GradeFault(kind, str(fault)) from None
     except FormulaFault as fault:
         raise GradeFault("formula_parse_error", str(fault)) from None
-    except UnreadableAnswer as unreadable:
-        raise GradeFault("model_grader_parse_error", str(unreadable)) from None
     except Unavailable:
         raise
     except AppError as error:
@@ -123,11 +124,7 @@ async def _similarity(grader: TextSimilarityGrader, text: str, reference: str) -
 
 
 async def _ask_score(grader: ScoreModelGrader, values: Mapping[str, Any], asker: Asker) -> Grade:
-    ending = score_form(grader) if asker.converses(grader.model) else ""
-    reply = await asker.ask(
-        grader.model, questions(grader.input, values, ending=ending), _sampling(grader.sampling_params)
-    )
-    score = read_score(reply.text, grader)
+    score, reply = await _asked(grader, values, asker, score_form(grader), read_score)
     threshold = getattr(grader, "pass_threshold", None)
     if threshold is None:
         threshold = sum(grader.bounds) / 2
@@ -135,13 +132,21 @@ async def _ask_score(grader: ScoreModelGrader, values: Mapping[str, Any], asker:
 
 
 async def _ask_label(grader: LabelModelGrader, values: Mapping[str, Any], asker: Asker) -> Grade:
-    ending = label_form(grader) if asker.converses(grader.model) else ""
-    reply = await asker.ask(
-        grader.model, questions(grader.input, values, ending=ending), _sampling(grader.sampling_params)
-    )
-    label = read_label(reply.text, grader)
+    label, reply = await _asked(grader, values, asker, label_form(grader), read_label)
     passed = label in grader.passing_labels
     return Grade(float(passed), passed, label=label, replies=(reply,))
+
+
+async def _asked(
+    grader: ModelGrader, values: Mapping[str, Any], asker: Asker, form: str, read: Callable[[str, ModelGrader], Found]
+) -> tuple[Found, Reply]:
+    """What a grading model found. A model that only says something of a text is not told of a form."""
+    messages = questions(grader.input, values, ending=form if asker.converses(grader.model) else "")
+    reply = await asker.ask(grader.model, messages, _sampling(grader.sampling_params))
+    try:
+        return read(reply.text, grader), reply
+    except UnreadableAnswer as unreadable:
+        raise GradeFault("model_grader_parse_error", str(unreadable), (reply,)) from None
 
 
 async def _combine(grader: MultiGrader, values: Mapping[str, Any], asker: Asker) -> Grade:
