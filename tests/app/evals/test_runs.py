@@ -213,7 +213,7 @@ def test_a_turn_that_is_over_leaves_the_rest_for_the_next(api, world, make_eval,
     assert api.get(path).json()["status"] == "completed"
 
 
-def test_a_run_is_canceled_while_it_is_scored(context, services, api_key, world, api, make_eval, make_run):
+def test_a_run_is_canceled_while_it_is_scored(context, world, api, make_eval, make_run):
     run_id, path = make_run(make_eval(), completions(["billing"] * 40))
     begun = threading.Event()
     world.generator = HoldingGenerator(begun, after=3)
@@ -265,7 +265,7 @@ def test_a_run_that_is_deleted_stops_its_worker(context, world, api, make_eval, 
     assert api.get(path).status_code == 404
 
 
-def test_stored_completions_are_judged_and_asked_again(api, world, make_eval, make_run, context):
+def test_stored_completions_are_judged_and_asked_again(api, world, make_eval, make_run):
     ask = {"model": "tiny", "messages": [{"role": "user", "content": "Which?"}], "store": True}
     for use in ("support", "sales"):
         assert api.post("/v1/chat/completions", json=ask | {"metadata": {"use": use}}).status_code == 200
