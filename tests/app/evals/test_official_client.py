@@ -18,7 +18,7 @@ def made(openai_client, world):
 
 def test_an_eval_is_made_found_renamed_and_deleted(openai_client, made):
     evals = openai_client.evals
-    assert evals.retrieve(made.id) == made
+    assert evals.retrieve(made.id).to_dict() == made.to_dict()
     assert [found.id for found in evals.list(order_by="updated_at", order="desc")] == [made.id]
     assert evals.update(made.id, name="new", metadata={}).name == "new"
     assert evals.delete(made.id).deleted is True
