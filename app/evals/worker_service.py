@@ -7,6 +7,8 @@ out unrenewed. Every write is refused with `Fenced` once that is over. The datab
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from app.audit.service import AuditService
 from app.chat.model_to_ask import ModelToAsk
 from app.chat.service import ChatService, StoredQuery
@@ -70,8 +72,11 @@ class EvalWorkerService:
             return self._task(run)
         except NotFound as error:
             self._fail(run, "resource_missing", error.message)
-            self._work.ring(Queue.CPU)
-            return None
+        except ValidationError as error:
+            fault = f"The run was written by another version of this service and cannot be read: {error.errors()[0]}"
+            self._fail(run, "run_unreadable", fault)
+        self._work.ring(Queue.CPU)
+        return None
 
     def heartbeat(self, run_id: str, fence: int) -> Directive:
         """Renew the lease and learn whether the run was canceled. FENCED (no exception) if it is lost."""

@@ -45,8 +45,8 @@ class Scoring:
     turn_seconds: float = 15.0
 
 
-class _Canceled(Exception):  # noqa: N818 - the state of the run
-    """The run's owner wants no more of it."""
+class _Stopped(Exception):  # noqa: N818 - the state of the run
+    """The run was canceled, or this worker leaves: items under way are dropped, and done again if the run goes on."""
 
 
 def score_run(held: HeldRun, task: RunTask, scoring: Scoring, shutdown: threading.Event) -> None:
@@ -73,13 +73,13 @@ class _Turn:
     @property
     def is_over(self) -> bool:
         """Whether no further item shall begin."""
-        return self.shutdown.is_set() or time.monotonic() >= self.ends_at
+        return time.monotonic() >= self.ends_at
 
     def check(self) -> None:
         """Raise where even the items under way are not wanted any more."""
         self.held.lease.check()
-        if self.canceled.is_set():
-            raise _Canceled
+        if self.canceled.is_set() or self.shutdown.is_set():
+            raise _Stopped
 
 
 def _take_turn(turn: _Turn) -> None:
@@ -88,7 +88,7 @@ def _take_turn(turn: _Turn) -> None:
         if not turn.task.is_laid_out:
             _lay_out(turn)
         is_done = asyncio.run(_score(turn))
-    except _Canceled:
+    except _Stopped:
         held.write(lambda evals: evals.release(run_id, fence))
     except TooManyItems as error:
         message = str(error)
@@ -181,7 +181,6 @@ async def _scored(turn: _Turn, plan: RunPlan, asker: ModelAsker) -> AsyncGenerat
             if not running:
                 return
             done, running = await asyncio.wait(running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            turn.check()
             failures = [task.exception() for task in done if task.exception() is not None]
             finished = [task.result() for task in done if task.exception() is None]
             if finished:
@@ -189,6 +188,7 @@ async def _scored(turn: _Turn, plan: RunPlan, asker: ModelAsker) -> AsyncGenerat
             for failure in failures:
                 assert failure is not None  # noqa: S101 - filtered above
                 raise failure
+            turn.check()
     finally:
         for task in running:
             task.cancel()

@@ -333,3 +333,28 @@ def test_output_items_are_paged_filtered_and_ordered(api, world, make_eval, make
     one = items(api, path)["data"][0]
     assert api.get(f"{path}/output_items/{one['id']}").json() == one
     assert one["results"] == [{"name": "exact", "type": "string_check", "passed": True, "score": 1.0}]
+
+
+def test_a_worker_that_leaves_drops_what_it_is_at_and_gives_the_run_back(world, make_eval, make_run):
+    run_id, _ = make_run(make_eval(), completions(["billing"] * 4))
+    begun, shutdown = threading.Event(), threading.Event()
+    world.generator = HoldingGenerator(begun, after=2)
+    worker = threading.Thread(target=lambda: world.turn(at_once=1, shutdown=shutdown))
+    worker.start()
+    assert begun.wait(10)
+    shutdown.set()
+    worker.join(10)
+    assert not worker.is_alive()
+    row = world.run_row(run_id)
+    assert (row.status, row.owner, row.attempts, row.tally["passed"]) == ("in_progress", None, 0, 2)
+
+
+def test_a_run_that_cannot_be_read_fails_and_holds_nobody_up(api, world, make_eval, make_run):
+    eval_id = make_eval()
+    broken, path = make_run(eval_id, jsonl(THREE))
+    _, good = make_run(eval_id, jsonl(THREE))
+    world.change(broken, data_source={"type": "of another version"})
+    world.turn()
+    world.turn()
+    assert api.get(path).json()["error"]["code"] == "run_unreadable"
+    assert api.get(good).json()["status"] == "completed"
