@@ -8,6 +8,8 @@ from app.chat.service import ChatService
 from app.context import Context
 from app.datasets.service import DatasetService
 from app.db.engine import UnitOfWork
+from app.evals.service import EvalService
+from app.evals.worker_service import EvalWorkerService
 from app.files.service import FileService
 from app.files.uploads import UploadService
 from app.identity.service import IdentityService
@@ -70,6 +72,14 @@ class Services:
     @cached_property
     def chat(self) -> ChatService:
         return ChatService(self.work, self.context, self.bases, self.registry)
+
+    @cached_property
+    def evals(self) -> EvalService:
+        return EvalService(self.work, self.context, self.files, self.chat, self.audit)
+
+    @cached_property
+    def eval_worker(self) -> EvalWorkerService:
+        return EvalWorkerService(self.work, self.context, self.files, self.chat, self.audit)
 
     @cached_property
     def previews(self) -> PreviewService:

@@ -22,6 +22,9 @@ class Prefix(StrEnum):
     COMPLETION = "cmpl-"
     EVALUATION = "fteval_"
     REQUEST = "req_"
+    EVAL = "eval_"
+    EVAL_RUN = "evalrun_"
+    OUTPUT_ITEM = "outputitem_"
 
 
 def random_text(length: int) -> str:

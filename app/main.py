@@ -10,6 +10,8 @@ import app.audit.routes
 import app.bases.routes
 import app.chat.predict_routes
 import app.chat.routes
+import app.evals.grader_routes
+import app.evals.routes
 import app.files.routes
 import app.files.upload_routes
 import app.identity.routes
@@ -38,6 +40,8 @@ ROUTERS = (
     app.chat.routes.router,
     app.chat.predict_routes.router,
     app.previews.routes.router,
+    app.evals.routes.router,
+    app.evals.grader_routes.router,
 )
 
 

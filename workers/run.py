@@ -21,7 +21,8 @@ from workers.supervisor.engine_run import Patience
 from workers.supervisor.engine_slot import EngineSlot
 from workers.supervisor.identity import WorkerName
 from workers.supervisor.presence import Presence
-from workers.supervisor.round import ControlRounds, inspect_round, train_round
+from workers.supervisor.round import ControlRounds, cpu_round, train_round
+from workers.supervisor.score_run import Scoring
 from workers.tasks.rounds import Rounds
 
 LOOK_SECONDS = 5.0  # how late a worker finds work when no bell rings
@@ -85,7 +86,7 @@ def _open_role(
         return ControlRounds(context).run
     if role is Queue.CPU:
         stack.enter_context(Presence(context, name, None))
-        return lambda: inspect_round(context, name, shutdown)
+        return lambda: cpu_round(context, name, shutdown, Scoring())
     folder = context.settings.scratch_dir.absolute() / name.name
     settings = context.settings
     environment = engine_environment(os.environ, threads=settings.engine_threads, dtype=settings.engine_dtype)

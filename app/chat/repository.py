@@ -1,8 +1,8 @@
 """All SQL of stored completions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.db.keyset import Page, fetch_page
@@ -50,6 +50,29 @@ class StoredCompletionRepository:
             limit=limit,
             ascending=ascending,
         )
+
+    def between(
+        self,
+        team_id: str,
+        *,
+        model: str | None,
+        metadata: Mapping[str, str],
+        created_after: int | None,
+        created_before: int | None,
+        limit: int,
+    ) -> Sequence[StoredCompletion]:
+        """The oldest `limit` of those created in a span of Unix seconds, both ends inclusive."""
+        where = [StoredCompletion.team_id == team_id]
+        if model is not None:
+            where.append(StoredCompletion.model == model)
+        if metadata:
+            where.append(StoredCompletion.user_metadata.contains(dict(metadata)))
+        if created_after is not None:
+            where.append(StoredCompletion.created_at >= func.to_timestamp(created_after))
+        if created_before is not None:
+            where.append(StoredCompletion.created_at < func.to_timestamp(created_before + 1))
+        query = select(StoredCompletion).where(*where).order_by(StoredCompletion.created_at, StoredCompletion.id)
+        return self._session.scalars(query.limit(limit)).all()
 
     def delete(self, team_id: str, completion_id: str) -> bool:
         """Whether there was such a row."""

@@ -1,6 +1,7 @@
 """The verbs of chat: find the model that shall answer, keep and show stored completions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from app.bases.kinds import Kind
@@ -16,6 +17,17 @@ from app.identity.caller import Caller
 from app.registry.service import RegistryService, Tuned
 
 Wire = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredQuery:
+    """Which stored completions are meant; times are Unix seconds, both inclusive."""
+
+    model: str | None
+    metadata: Mapping[str, str]
+    created_after: int | None
+    created_before: int | None
+    limit: int
 
 
 class ChatService:
@@ -87,6 +99,18 @@ class ChatService:
             caller.team_id, model=model, metadata=metadata, after=after, limit=limit, ascending=ascending
         )
         return [_wire(row) for row in page.rows], page.has_more
+
+    def stored_of_team(self, team_id: str, query: StoredQuery) -> list[tuple[list[Wire], Wire]]:
+        """The messages and the completion of each stored answer that is meant, oldest first."""
+        rows = self._stored.between(
+            team_id,
+            model=query.model,
+            metadata=query.metadata,
+            created_after=query.created_after,
+            created_before=query.created_before,
+            limit=query.limit,
+        )
+        return [(row.messages["messages"], _wire(row)) for row in rows]
 
     def set_metadata(self, caller: Caller, completion_id: str, metadata: dict[str, str] | None) -> Wire:
         row = self._row(caller, completion_id, lock=True)

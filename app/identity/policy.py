@@ -21,6 +21,8 @@ class Permission(StrEnum):
     MODELS_READ = "models:read"
     MODELS_WRITE = "models:write"
     MODELS_USE = "models:use"
+    EVALS_READ = "evals:read"
+    EVALS_WRITE = "evals:write"
     BASES_WRITE = "bases:write"
     POOL_READ = "pool:read"
     AUDIT_READ = "audit:read"
@@ -28,9 +30,16 @@ class Permission(StrEnum):
 
 
 _VIEWER = frozenset(
-    {Permission.FILES_READ, Permission.JOBS_READ, Permission.MODELS_READ, Permission.MODELS_USE, Permission.POOL_READ}
+    {
+        Permission.FILES_READ,
+        Permission.JOBS_READ,
+        Permission.MODELS_READ,
+        Permission.MODELS_USE,
+        Permission.EVALS_READ,
+        Permission.POOL_READ,
+    }
 )
-_TRAINER = _VIEWER | {Permission.FILES_WRITE, Permission.JOBS_WRITE, Permission.MODELS_WRITE}
+_TRAINER = _VIEWER | {Permission.FILES_WRITE, Permission.JOBS_WRITE, Permission.MODELS_WRITE, Permission.EVALS_WRITE}
 _GRANTS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,
     Role.TRAINER: _TRAINER,

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "workers", "migrations")
 FEATURES = frozenset(
-    {"audit", "identity", "files", "datasets", "bases", "registry", "pool", "jobs", "chat", "previews"}
+    {"audit", "identity", "files", "datasets", "bases", "registry", "pool", "jobs", "chat", "previews", "evals"}
 )
 
 

@@ -22,6 +22,9 @@ from app.db.tables import (
     BaseModelRow,
     CheckpointPermission,
     CheckpointRow,
+    Eval,
+    EvalOutputItem,
+    EvalRun,
     File,
     Job,
     JobEvent,
@@ -31,6 +34,8 @@ from app.db.tables import (
     Upload,
     UploadPart,
 )
+from app.evals.scoring import NO_ERROR
+from app.evals.tally import added, empty
 from app.factory import Services
 from app.identity.policy import Role
 from app.ids import Prefix, new_id
@@ -75,6 +80,7 @@ class Seeder:
             self._restore_job(work.session)
             self._restore_files(work.session)
             self._restore_completion(work.session)
+            self._restore_eval(work.session)
 
     def _restore_models(self, session: Session) -> None:
         now = self._context.clock.now()
@@ -213,6 +219,55 @@ class Seeder:
             created_at=now,
         )
 
+    def _restore_eval(self, session: Session) -> None:
+        now = self._context.clock.now()
+        grader = {"type": "string_check", "name": "check", "input": "a", "reference": "a", "operation": "eq"}
+        _put(
+            session,
+            Eval,
+            id="eval_id",
+            team_id=TEAM,
+            created_by="key:suite",
+            name="Suite",
+            data_source_config={"type": "custom", "item_schema": {"foo": "bar"}},
+            testing_criteria=[grader],
+            created_at=now,
+            updated_at=now,
+        )
+        session.flush()
+        _put(
+            session,
+            EvalRun,
+            id="run_id",
+            eval_id="eval_id",
+            team_id=TEAM,
+            created_by="key:suite",
+            name="Suite",
+            status="queued",
+            data_source={
+                "type": "jsonl",
+                "source": {"type": "file_content", "content": [{"item": {"foo": "bar"}}, {"item": {"foo": "baz"}}]},
+            },
+            tally=added(empty(1), "passed", ("passed",), ()),
+            total=2,
+            created_at=now,
+            fence=0,
+            attempts=0,
+        )
+        session.flush()
+        _put(
+            session,
+            EvalOutputItem,
+            id="output_item_id",
+            run_id="run_id",
+            position=0,
+            item={"foo": "bar"},
+            status="pass",
+            sample=_EVAL_SAMPLE,
+            results=[{"name": "check", "type": "string_check", "passed": True, "score": 1.0}],
+            created_at=now,
+        )
+
     def _put_bytes(self, key: str, data: bytes) -> None:
         try:
             self._context.artifacts.size(key)
@@ -245,6 +300,20 @@ def _completion(now: datetime) -> dict[str, Any]:
         ],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
     }
+
+
+_EVAL_SAMPLE = {
+    "input": [{"role": "user", "content": "Hello"}],
+    "output": [{"role": "assistant", "content": "Hi"}],
+    "finish_reason": "stop",
+    "model": "gpt-4o-mini",
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "cached_tokens": 0},
+    "error": NO_ERROR,
+    "temperature": 1.0,
+    "max_completion_tokens": 16,
+    "top_p": 1.0,
+    "seed": 42,
+}
 
 
 def _adapter_archive() -> tuple[bytes, str]:

@@ -1,4 +1,4 @@
-"""Renews the lease of one job from a thread of its own, and hears what the job's owner wants."""
+"""Renews one lease from a thread of its own, and hears what its owner wants."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.factory import Services
 from app.jobs.worker_messages import Directive
 from app.logs import logger
-from workers.supervisor.held_job import HeldJob
+from workers.supervisor.held_job import HeldLease
 from workers.supervisor.run_watch import StopReason
 
 _STOPS: dict[Directive, StopReason] = {
@@ -27,7 +27,7 @@ class Heartbeat:
     A beat that fails is tried again at the next; the lease ends by itself if they all do.
     """
 
-    def __init__(self, held: HeldJob, demand: Callable[[StopReason], None]) -> None:
+    def __init__(self, held: HeldLease, demand: Callable[[StopReason], None]) -> None:
         self._held = held
         self._demand = demand
         self._left = threading.Event()
@@ -54,7 +54,7 @@ class Heartbeat:
         requested_at = time.monotonic()
         try:
             with held.context.database.unit_of_work() as work:
-                directive = Services(held.context, work).job_worker.heartbeat(held.job_id, held.fence)
+                directive = held.beat(Services(held.context, work))
         except SQLAlchemyError as error:
             reason = str(error).splitlines()[0]
             logger.warning("heartbeat failed, %.0f s of the lease left: %s", held.lease.seconds_left(), reason)

@@ -61,8 +61,9 @@ class Presence:
             services = Services(self._context, work)
             if not self._has_released:
                 count = services.job_worker.release_previous(name.worker_id, name.incarnation)
+                count += services.eval_worker.release_previous(name.worker_id, name.incarnation)
                 if count:
-                    logger.info("gave back %d jobs of this worker's earlier life", count)
+                    logger.info("gave back %d jobs and runs of this worker's earlier life", count)
             if ready is not None and ready is not self._registered:
                 device = ready.model_dump(exclude={"kind", "pid"})
                 services.pool.register_worker(WorkerCard(name.worker_id, name.incarnation, name.host, device))

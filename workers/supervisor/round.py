@@ -10,11 +10,12 @@ from app.factory import Services
 from app.logs import bind, logger
 from workers.supervisor.engine_run import Patience
 from workers.supervisor.engine_slot import EngineSlot
-from workers.supervisor.held_job import HeldJob
+from workers.supervisor.held_job import HeldJob, HeldRun
 from workers.supervisor.identity import WorkerName
 from workers.supervisor.inspect_job import inspect_job
 from workers.supervisor.lease import Lease
 from workers.supervisor.run_job import run_job
+from workers.supervisor.score_run import Scoring, score_run
 from workers.supervisor.workspace import sweep
 
 
@@ -43,6 +44,22 @@ def train_round(
         run_job(held, task, engine, root=root, shutdown=shutdown, patience=patience)
 
 
+def cpu_round(context: Context, name: WorkerName, shutdown: threading.Event, scoring: Scoring) -> None:
+    """Inspect what waits, then score one run for a while, and again: a long run holds no job up."""
+    while not shutdown.is_set():
+        inspect_round(context, name, shutdown)
+        if shutdown.is_set():
+            return
+        asked_at = time.monotonic()
+        with context.database.unit_of_work() as work:
+            task = Services(context, work).eval_worker.claim(name.owner)
+        if task is None:
+            return
+        logger.info("claimed eval run %s with fence %d", task.run_id, task.fence)
+        lease = Lease(context.settings.lease_seconds, granted_at=asked_at)
+        score_run(HeldRun(context, task.run_id, task.fence, lease), task, scoring, shutdown)
+
+
 def inspect_round(context: Context, name: WorkerName, shutdown: threading.Event) -> None:
     """Inspect the files of one job after the other."""
     while not shutdown.is_set():
@@ -69,7 +86,9 @@ class ControlRounds:
 
     def run(self) -> None:
         with self._context.database.unit_of_work() as work:
-            ended = Services(self._context, work).job_worker.tick()
+            services = Services(self._context, work)
+            ended = services.job_worker.tick()
+            services.eval_worker.ring_waiting()
         if ended > 0:
             logger.warning("%d leases had run out", ended)
         now = time.monotonic()

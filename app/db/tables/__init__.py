@@ -5,6 +5,9 @@ from app.db.tables.audit_events import AuditEvent
 from app.db.tables.base_models import BaseModelRow
 from app.db.tables.checkpoint_permissions import CheckpointPermission
 from app.db.tables.checkpoints import CheckpointRow
+from app.db.tables.eval_output_items import EvalOutputItem
+from app.db.tables.eval_runs import EvalRun
+from app.db.tables.evals import Eval
 from app.db.tables.files import File
 from app.db.tables.idempotency_keys import IdempotencyKey
 from app.db.tables.job_events import JobEvent
@@ -23,6 +26,9 @@ __all__ = [
     "BaseModelRow",
     "CheckpointPermission",
     "CheckpointRow",
+    "Eval",
+    "EvalOutputItem",
+    "EvalRun",
     "File",
     "IdempotencyKey",
     "Job",
