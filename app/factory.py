@@ -18,6 +18,7 @@ from app.jobs.worker_service import JobWorkerService
 from app.pool.service import PoolService
 from app.previews.service import PreviewService
 from app.registry.service import RegistryService
+from app.stages.service import StageService
 
 
 class Services:
@@ -72,6 +73,10 @@ class Services:
     @cached_property
     def chat(self) -> ChatService:
         return ChatService(self.work, self.context, self.bases, self.registry)
+
+    @cached_property
+    def stages(self) -> StageService:
+        return StageService(self.registry, self.jobs, self.audit)
 
     @cached_property
     def evals(self) -> EvalService:

@@ -19,6 +19,7 @@ import app.jobs.routes
 import app.pool.routes
 import app.previews.routes
 import app.registry.routes
+import app.stages.routes
 from app import logs
 from app.api import errors, health
 from app.api.middleware import BodyMiddleware, RequestMiddleware
@@ -34,6 +35,7 @@ ROUTERS = (
     app.files.routes.router,
     app.files.upload_routes.router,
     app.bases.routes.router,
+    app.stages.routes.router,
     app.registry.routes.router,
     app.pool.routes.router,
     app.jobs.routes.router,

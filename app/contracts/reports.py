@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter
 from app.contracts.base import Contract
 from app.contracts.errors import WorkerError
 from app.contracts.figures import Calibration, ClassFigures, Confusion, Figure, Judgement
+from app.contracts.requirements import RequirementJudgement
 from app.contracts.specs import Command
 
 
@@ -229,6 +230,9 @@ class Evaluation(Contract):
     tuned: ModelScores
     judgement: Judgement | None = Field(default=None, description="what may be said of the two")
     samples: tuple[Sample, ...]
+    requirements: tuple[RequirementJudgement, ...] = Field(
+        default=(), description="the job's sheet against the tuned model's figures; judged when recorded"
+    )
     summary: str = Field(default="", description="a paragraph in plain words; written when the evaluation is recorded")
 
 

@@ -40,7 +40,7 @@ class Requirement(Contract):
         return f"{self.figure} {self.operator} {self.limit:g}"
 
 
-class Judgement(Contract):
+class RequirementJudgement(Contract):
     """What a run says to one requirement."""
 
     requirement: Requirement
@@ -100,7 +100,7 @@ def parse_sheet(text: str) -> tuple[Requirement, ...]:
     return tuple(found.values())
 
 
-def judge_sheet(sheet: Iterable[Requirement], figures: Sequence[Figure]) -> tuple[Judgement, ...]:
+def judge_sheet(sheet: Iterable[Requirement], figures: Sequence[Figure]) -> tuple[RequirementJudgement, ...]:
     """Each requirement against the figures of one run. Raises ValueError where two figures have one name."""
     by_name = {figure.name: figure for figure in figures}
     if len(by_name) != len(figures):
@@ -108,7 +108,7 @@ def judge_sheet(sheet: Iterable[Requirement], figures: Sequence[Figure]) -> tupl
     return tuple(_judge(requirement, by_name.get(requirement.figure)) for requirement in sheet)
 
 
-def is_met(judgements: Sequence[Judgement]) -> bool:
+def is_met(judgements: Sequence[RequirementJudgement]) -> bool:
     """The gate opens where every requirement passes; a sheet without requirements opens nothing."""
     return bool(judgements) and all(judgement.outcome == "pass" for judgement in judgements)
 
@@ -155,9 +155,11 @@ def _check_against(found: dict[tuple[str, str], Requirement], new: Requirement) 
         raise ValueError(f"no value meets this and '{other.text}'")
 
 
-def _judge(requirement: Requirement, figure: Figure | None) -> Judgement:
+def _judge(requirement: Requirement, figure: Figure | None) -> RequirementJudgement:
     if figure is None:
-        return Judgement(requirement=requirement, outcome="not_measured", sentence=_not_measured(requirement))
+        return RequirementJudgement(
+            requirement=requirement, outcome="not_measured", sentence=_not_measured(requirement)
+        )
     # Seen from below: the figure must not be under the limit.
     sign = 1 if requirement.operator == ">=" else -1
     worst, best = sorted((sign * figure.low, sign * figure.high))
@@ -165,21 +167,21 @@ def _judge(requirement: Requirement, figure: Figure | None) -> Judgement:
     start = f"{figure.name} is {figure.value:.4g} ({figure.low:.4g} to {figure.high:.4g}, {figure.n} rows)"
     if worst >= limit:
         sentence = f"{start} and meets {requirement.operator} {requirement.limit:g}."
-        return Judgement(requirement=requirement, outcome="pass", figure=figure, sentence=sentence)
+        return RequirementJudgement(requirement=requirement, outcome="pass", figure=figure, sentence=sentence)
     if best < limit:
         sentence = f"{start} and misses {requirement.operator} {requirement.limit:g}. {_remedy(figure.name)}"
-        return Judgement(requirement=requirement, outcome="fail", figure=figure, sentence=sentence)
+        return RequirementJudgement(requirement=requirement, outcome="fail", figure=figure, sentence=sentence)
     start = f"{start}: {requirement.operator} {requirement.limit:g} is not shown."
     if value <= limit:
         gap = f"The estimate itself is {limit - value:.3g} short, so more held-out rows alone will hardly show it."
         sentence = f"{start} {gap} {_remedy(figure.name)}"
-        return Judgement(requirement=requirement, outcome="not_shown", figure=figure, sentence=sentence)
+        return RequirementJudgement(requirement=requirement, outcome="not_shown", figure=figure, sentence=sentence)
     rows = math.ceil(figure.n * ((value - worst) / (value - limit)) ** 2)
     if rows > _MOST_ROWS:
         sentence = f"{start} It lies too near the limit for held-out rows to tell. {_remedy(figure.name)}"
-        return Judgement(requirement=requirement, outcome="not_shown", figure=figure, sentence=sentence)
+        return RequirementJudgement(requirement=requirement, outcome="not_shown", figure=figure, sentence=sentence)
     wanted = f"About {rows} held-out rows ({rows - figure.n} more) would show it if the figure stays what it is."
-    return Judgement(
+    return RequirementJudgement(
         requirement=requirement, outcome="not_shown", figure=figure, rows_wanted=rows, sentence=f"{start} {wanted}"
     )
 

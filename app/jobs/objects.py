@@ -112,6 +112,7 @@ class JobObject(BaseModel):
     base_model: str
     dataset_report: dict[str, Any] | None
     encoding: dict[str, Any] | None
+    requirements: str | None
     evaluation: dict[str, Any] | None
     queue: QueueHint | None
 
@@ -196,6 +197,7 @@ def job_object(job: Job, *, queue: QueueHint | None = None, is_brief: bool = Fal
         base_model=job.base_id,
         dataset_report=_shown(job.dataset_report, is_brief=is_brief),
         encoding=job.encoding,
+        requirements=job.requirements,
         evaluation=_shown(job.evaluation, is_brief=is_brief),
         queue=queue,
     )

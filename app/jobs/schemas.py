@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.contracts.requirements import parse_sheet
 from app.datasets.tasks import Task
 from app.errors import InvalidInput
 from app.jobs.training_settings import TrainingCreate
@@ -88,6 +89,11 @@ class JobCreate(_Body):
     )
     training: TrainingCreate | None = Field(default=None, description='settings beyond OpenAI\'s; each may be "auto"')
 
+    requirements: Annotated[str, Field(min_length=1, max_length=4000)] | None = Field(
+        default=None,
+        description="what the tuned model must reach, one requirement a line: macro_f1 >= 0.85, p95_ms <= 300 ms",
+    )
+
     @property
     def is_dpo(self) -> bool:
         return self.method is not None and self.method.type == "dpo"
@@ -120,6 +126,14 @@ class JobCreate(_Body):
                 param="method.type",
                 code="unsupported_method",
             )
+
+    def check_requirements(self) -> None:
+        """`InvalidInput` for a sheet that cannot be read."""
+        if self.requirements is not None:
+            try:
+                parse_sheet(self.requirements)
+            except ValueError as error:
+                raise InvalidInput(f"requirements, {error}", param="requirements") from None
 
     def chosen_seed(self) -> int:
         return secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed

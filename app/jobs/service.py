@@ -65,6 +65,7 @@ class JobService:
     def submit(self, caller: Caller, body: JobCreate) -> Job:
         """A new job in `validating_files`. `InvalidInput` names the field that is wrong."""
         body.check_method()
+        body.check_requirements()
         settings = as_asked(body.training)
         check_settings(body, settings)
         if body.suffix is not None and not is_suffix(body.suffix):
@@ -93,6 +94,7 @@ class JobService:
             method=body.requested_method(),
             hyperparameters=body.requested_hyperparameters(),
             training=settings,
+            requirements=body.requirements,
             user_metadata=body.metadata,
             integrations=None
             if body.integrations is None

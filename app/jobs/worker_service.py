@@ -10,6 +10,7 @@ from app.bases.service import BaseService
 from app.context import Context
 from app.contracts.errors import WorkerError
 from app.contracts.reports import Encoded, Evaluation, Metric
+from app.contracts.requirements import judge_sheet, parse_sheet
 from app.contracts.tasks import Queue
 from app.datasets.report import DatasetReport
 from app.datasets.service import DatasetService
@@ -170,6 +171,9 @@ class JobWorkerService:
     def record_evaluation(self, job_id: str, fence: int, evaluation: Evaluation) -> None:
         """Store base beside tuned and say it in plain words."""
         job = self._held(job_id, fence)
+        if job.requirements is not None:
+            judged = judge_sheet(parse_sheet(job.requirements), evaluation.tuned.figures)
+            evaluation = evaluation.model_copy(update={"requirements": judged})
         evaluation = evaluation.model_copy(update={"summary": summary(evaluation)})
         job.evaluation = evaluation.model_dump(mode="json", exclude={"kind", "run_id"})
         self._ledger.say(job, event_texts.evaluated(evaluation))

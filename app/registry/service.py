@@ -163,7 +163,7 @@ class RegistryService:
 
     def delete(self, caller: Caller, model_id: str) -> None:
         """Gone for everybody with this transaction; the bytes follow. `Conflict` while a job continues from it."""
-        model = self._owned(caller, model_id)
+        model = self.owned(caller, model_id)
         job_id = self._repository.open_job_on(model_id)
         if job_id is not None:
             raise Conflict(
@@ -186,7 +186,7 @@ class RegistryService:
 
     def permit(self, caller: Caller, model_id: str, team_ids: list[str]) -> list[CheckpointPermission]:
         """Let other teams use a model. That a team exists is not checked, so that nobody can find out which do."""
-        self._owned(caller, model_id)
+        self.owned(caller, model_id)
         permissions = []
         for team_id in dict.fromkeys(team_ids):
             new = CheckpointPermission(
@@ -203,14 +203,14 @@ class RegistryService:
     def list_permissions(
         self, caller: Caller, model_id: str, *, team_id: str | None, after: str | None, limit: int, ascending: bool
     ) -> Page[CheckpointPermission]:
-        self._owned(caller, model_id)
+        self.owned(caller, model_id)
         return self._repository.list_permissions(
             model_id, team_id=team_id, after=after, limit=limit, ascending=ascending
         )
 
     def revoke_permission(self, caller: Caller, model_id: str, permission_id: str) -> None:
         """Effective with this transaction."""
-        self._owned(caller, model_id)
+        self.owned(caller, model_id)
         permission = self._repository.find_permission(model_id, permission_id)
         if permission is None:
             raise NotFound(f"No permission '{permission_id}' found for `{model_id}`.", param="permission_id")
@@ -219,7 +219,7 @@ class RegistryService:
             caller.team_id, caller.actor, "permission.delete", permission_id, model=model_id, to_team=permission.team_id
         )
 
-    def _owned(self, caller: Caller, model_id: str) -> TunedModel:
+    def owned(self, caller: Caller, model_id: str) -> TunedModel:
         model = self._repository.find_owned(caller.team_id, model_id)
         if model is None:
             raise _absent(model_id)

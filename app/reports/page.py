@@ -44,6 +44,7 @@ def page(evaluation: Evaluation, *, title: str, subtitle: str) -> str:
         f'<p class="lead">{escape(evaluation.summary)}</p>',
         _figures(evaluation),
         "" if judged is None else _comparisons(judged.comparisons, judged.baselines),
+        _requirements(evaluation),
         _labels(evaluation.tuned),
         _calibration(evaluation),
         _latency(evaluation),
@@ -96,6 +97,13 @@ def _comparisons(found: Sequence[FigureComparison], baselines: Sequence[Baseline
     heads = ["tuned minus other", "difference", "95 % interval", "p, corrected", "verdict", "smallest visible"]
     notes = "".join(f"<li>{escape(one.name)}: {escape(one.description)}</li>" for one in baselines)
     return "<h2>Is the difference more than chance?</h2>" + _table(heads, rows) + f'<ul class="note">{notes}</ul>'
+
+
+def _requirements(evaluation: Evaluation) -> str:
+    if not evaluation.requirements:
+        return ""
+    rows = [[one.requirement.text, one.outcome.replace("_", " "), one.sentence] for one in evaluation.requirements]
+    return "<h2>Does it meet the requirements?</h2>" + _table(["requirement", "outcome", ""], rows)
 
 
 def _labels(tuned: ModelScores) -> str:

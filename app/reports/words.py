@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from app.contracts.figures import Figure, FigureComparison, Judgement, Verdict
 from app.contracts.reports import Evaluation, Latency, ModelScores
+from app.contracts.requirements import RequirementJudgement
 
 NAMES = {
     "accuracy": "accuracy",
@@ -41,7 +42,7 @@ def summary(evaluation: Evaluation) -> str:
     judged = evaluation.judgement
     if judged is None:
         return ""
-    sentences = [_finding(evaluation, judged), _cheap(judged), _weak(evaluation.tuned)]
+    sentences = [_finding(evaluation, judged), _cheap(judged), _weak(evaluation.tuned), _gate(evaluation.requirements)]
     sentences += [_speed(evaluation.base.latency, evaluation.tuned.latency), advice(judged)]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -100,6 +101,16 @@ def _cheap(judged: Judgement) -> str:
     if not judged.baseline_better:
         return ""
     return f"A cheap answer is at least as good: {_and(judged.baseline_better)}."
+
+
+def _gate(judged: Sequence[RequirementJudgement]) -> str:
+    if not judged:
+        return ""
+    open_ones = [one for one in judged if one.outcome != "pass"]
+    if not open_ones:
+        return f"It meets all {len(judged)} requirements." if len(judged) > 1 else "It meets the requirement."
+    said = "; ".join(one.sentence for one in open_ones)
+    return f"Of {len(judged)} requirements {len(judged) - len(open_ones)} are met. {said}"
 
 
 def _weak(tuned: ModelScores) -> str:

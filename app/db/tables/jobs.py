@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -47,6 +47,7 @@ class Job(Base):
     training: Mapped[Json | None] = mapped_column(
         doc="our block of the wire: 'auto' until validated, then numbers; NULL for jobs older than it"
     )
+    requirements: Mapped[str | None] = mapped_column(Text, doc="the sheet the tuned model is judged by")
     user_metadata: Mapped[Json | None] = mapped_column("metadata", JSONB(none_as_null=True))
     integrations: Mapped[list[Any] | None]
     dataset_report: Mapped[Json | None] = mapped_column(doc="what inspection found: rows, labels, split, warnings")

@@ -23,6 +23,7 @@ class TunedModel(Base):
     labels: Mapped[list[Any] | None] = mapped_column(doc="of a classification: all labels, as its head has them")
     is_multi_label: Mapped[bool] = mapped_column(server_default=false())
     tuning: Mapped[str] = mapped_column(server_default="adapter", doc="adapter, or full: every weight of the base")
+    stage: Mapped[str] = mapped_column(server_default="candidate", doc="candidate, approved or serving")
     adapter_sha256: Mapped[str] = mapped_column(doc="of the weights file")
     archive_key: Mapped[str]
     archive_sha256: Mapped[str]

@@ -20,10 +20,12 @@ from workers.engine.evaluation.metrics.classes import (
     confusion,
     labelled_answers,
 )
+from workers.engine.evaluation.metrics.signature import signature
 from workers.engine.evaluation.metrics.texts import likelihood_metrics
 from workers.engine.evaluation.questions import Question, learned_text, make_questions
 from workers.engine.evaluation.scoring import TokenScores, score_rows
 from workers.engine.evaluation.statistics.metric import Metric
+from workers.engine.evaluation.statistics.quantiles import latency_figures
 from workers.engine.training.lora import AdapterWeights
 
 _SAMPLES = 5
@@ -142,7 +144,12 @@ class _Run:
             token_accuracy=scored.tokens.token_accuracy,
             supervised_tokens=scored.tokens.supervised_tokens,
             classification=class_scores(expected, texts, self._spec.labels) if self._spec.labels else None,
-            figures=figures(scored.metrics, seed=self._spec.seed),
+            figures=(
+                *figures(scored.metrics, seed=self._spec.seed),
+                *latency_figures(
+                    latency.end_to_end_ms, signature=signature(at_once=1, tokens=self._spec.latency_new_tokens)
+                ),
+            ),
             classes=() if rows is None else tuple(class_figures(rows)),
             confusion=None if rows is None else confusion(rows),
             latency=latency,

@@ -13,8 +13,10 @@ from app.contracts.rows import LabelledText, Row, Span, TaggedText
 from workers.engine.evaluation.calibration import calibration
 from workers.engine.evaluation.judgement import Rival, figures
 from workers.engine.evaluation.metrics.classes import Labelled, class_figures, class_metrics, confusion, labelled
+from workers.engine.evaluation.metrics.signature import signature
 from workers.engine.evaluation.metrics.spans import span_label_figures, span_metrics
 from workers.engine.evaluation.statistics.metric import Metric
+from workers.engine.evaluation.statistics.quantiles import latency_figures
 from workers.engine.recipes.text_classification import TextClassification
 from workers.engine.recipes.token_classification import TokenClassification
 
@@ -66,7 +68,10 @@ def head_scores(
         loss=judged.nll_sum / judged.count,
         token_accuracy=judged.correct / judged.count,
         supervised_tokens=judged.count,
-        figures=figures(metrics, seed=seed),
+        figures=(
+            *figures(metrics, seed=seed),
+            *latency_figures(latency.end_to_end_ms, signature=signature(at_once=1, answer="label")),
+        ),
         latency=latency,
         evaluation_seconds=judged.seconds,
     )

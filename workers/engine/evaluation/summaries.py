@@ -13,11 +13,13 @@ from workers.engine.evaluation.heldout import Heldout
 from workers.engine.evaluation.judgement import Rival, figures, judge
 from workers.engine.evaluation.latency import AnswerTime, measure_latency, time_in_turns
 from workers.engine.evaluation.metrics import percentile
+from workers.engine.evaluation.metrics.signature import signature
 from workers.engine.evaluation.metrics.texts import likelihood_metrics, text_descriptions, text_metrics
 from workers.engine.evaluation.questions import make_questions
 from workers.engine.evaluation.rouge import text_scores
 from workers.engine.evaluation.scoring import TokenScores, score_rows
 from workers.engine.evaluation.statistics.metric import Metric
+from workers.engine.evaluation.statistics.quantiles import latency_figures
 from workers.engine.inference.seq2seq import BATCH_ROWS, Source, SourceBatch, write_texts
 from workers.engine.recipes.pairs import PairIds
 from workers.engine.recipes.summarization import chat_rows
@@ -79,8 +81,8 @@ def evaluate_summaries(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
         rows=len(rows),
         dropped=heldout.encoded.dropped,
         labels=None,
-        base=_model_scores(scored["base"], latency["base"], seed=spec.seed),
-        tuned=_model_scores(scored["tuned"], latency["tuned"], seed=spec.seed),
+        base=_model_scores(scored["base"], latency["base"], new_tokens=spec.latency_new_tokens, seed=spec.seed),
+        tuned=_model_scores(scored["tuned"], latency["tuned"], new_tokens=spec.latency_new_tokens, seed=spec.seed),
         judgement=judge(
             scored["base"].metrics,
             scored["tuned"].metrics,
@@ -213,13 +215,16 @@ def _lead(heldout: Heldout, asked: Sequence[int]) -> Rival:
     return Rival("lead", f"the first {words} words of the source", metrics, lacks=("loss",))
 
 
-def _model_scores(scored: _Scored, latency: Latency, *, seed: int) -> ModelScores:
+def _model_scores(scored: _Scored, latency: Latency, *, new_tokens: int, seed: int) -> ModelScores:
     return ModelScores(
         loss=scored.tokens.loss,
         token_accuracy=scored.tokens.token_accuracy,
         supervised_tokens=scored.tokens.supervised_tokens,
         text=scored.texts,
-        figures=figures([*scored.metrics, *scored.descriptions], seed=seed),
+        figures=(
+            *figures([*scored.metrics, *scored.descriptions], seed=seed),
+            *latency_figures(latency.end_to_end_ms, signature=signature(at_once=1, tokens=new_tokens)),
+        ),
         latency=latency,
         evaluation_seconds=scored.seconds,
     )

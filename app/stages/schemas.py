@@ -1,0 +1,26 @@
+"""Wire shapes of a model's stage."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Stage(StrEnum):
+    """How far a tuned model has come."""
+
+    CANDIDATE = "candidate"
+    APPROVED = "approved"
+    SERVING = "serving"
+
+
+class StageMove(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    stage: Annotated[Stage, Field(strict=False)]
+
+
+class StageObject(BaseModel):
+    id: str
+    object: Literal["model.stage"] = "model.stage"
+    stage: Stage

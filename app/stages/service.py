@@ -1,0 +1,74 @@
+"""Which stage a tuned model has reached: candidate, approved, serving. Only what was shown opens the gate."""
+
+from app.audit.service import AuditService
+from app.contracts.reports import Evaluation
+from app.contracts.requirements import is_met
+from app.db.tables import TunedModel
+from app.errors import Conflict
+from app.identity.caller import Caller
+from app.jobs.service import JobService
+from app.registry.service import RegistryService
+from app.stages.schemas import Stage
+
+_ORDER = (Stage.CANDIDATE, Stage.APPROVED, Stage.SERVING)
+
+
+class StageService:
+    def __init__(self, registry: RegistryService, jobs: JobService, audit: AuditService) -> None:
+        self._registry = registry
+        self._jobs = jobs
+        self._audit = audit
+
+    def get(self, caller: Caller, model_id: str) -> TunedModel:
+        """A tuned model the caller's team may use."""
+        return self._registry.get(caller.team_id, model_id)
+
+    def move(self, caller: Caller, model_id: str, stage: Stage) -> TunedModel:
+        """Move a model of the caller's team; `Conflict` with reasons where the gate is closed.
+
+        One stage at a time upwards; down always. Approval needs what `reasons` asks for.
+        """
+        model = self._registry.owned(caller, model_id)
+        now = Stage(model.stage)
+        if _ORDER.index(stage) > _ORDER.index(now) + 1:
+            raise Conflict(f"`{model_id}` is a {now}; approve it first.", param="stage", code="not_approved")
+        if stage is Stage.APPROVED and now is Stage.CANDIDATE:
+            closed = reasons(self._jobs.evaluation(caller, model.job_id), is_final=model.is_final)
+            if closed:
+                raise Conflict(
+                    f"`{model_id}` cannot be approved. {' '.join(closed)}", param="stage", code="requirements_not_met"
+                )
+        if stage is not now:
+            model.stage = stage.value
+            self._audit.record(
+                caller.team_id,
+                caller.actor,
+                "model.stage",
+                model_id,
+                before=now.value,
+                after=stage.value,
+                adapter_sha256=model.adapter_sha256,
+            )
+        return model
+
+
+def reasons(evaluation: Evaluation, *, is_final: bool) -> list[str]:
+    """Why the gate is closed, a sentence each; none where it is open.
+
+    Every requirement of the job must pass, and the model must not be worse than the base. Without requirements it must
+    have been shown to be better, and no cheap baseline may be as good.
+    """
+    judged = evaluation.judgement
+    if not is_final:
+        return ["Only the result of a job was evaluated, not its checkpoints on the way."]
+    if judged is None:
+        return ["Its evaluation is older than requirements and verdicts; train it again."]
+    closed = [one.sentence for one in evaluation.requirements if one.outcome != "pass"]
+    if judged.verdict == "worse":
+        closed.append("It is worse than the base.")
+    if not is_met(evaluation.requirements) and not closed:
+        if judged.verdict != "better":
+            closed.append(f"It was not shown to be better than the base ({judged.verdict.replace('_', ' ')}).")
+        if judged.baseline_better:
+            closed.append(f"A cheap answer is at least as good: {', '.join(judged.baseline_better)}.")
+    return closed

@@ -1,0 +1,117 @@
+"""A tuned model becomes approved, and serving, only by what its evaluation has shown."""
+
+import pytest
+
+from tests.support.evaluations import comparison, evaluation, figure, scores
+from tests.support.job_world import JobWorld, adapter, metric
+
+SHEET = "macro_f1 >= 0.7\np95_ms <= 300 ms\n"
+
+
+@pytest.fixture
+def world(services, api_key):
+    """The world of the client's own team."""
+    world = JobWorld(services)
+    with services() as s:
+        world.team = s.identity.authenticate(api_key)
+    return world
+
+
+def trained(world, found, *, requirements=None):
+    """The model of a job that ended with this evaluation."""
+    task = world.running(requirements=requirements)
+    with world.services() as s:
+        model = s.job_worker.publish_checkpoint(task.job_id, task.fence, 2, adapter("a/2"), metric(2), is_final=True)
+        s.job_worker.record_evaluation(task.job_id, task.fence, found)
+        s.job_worker.succeed(task.job_id, task.fence, trained_tokens=20)
+    return f"/v1/models/{model}/stage"
+
+
+def tuned(value=0.8, p95=100.0):
+    figures = (figure(value=value), figure("p95_ms", p95, low=p95 - 10, high=p95 + 10, higher_is_better=False))
+    return scores(value, figures=figures)
+
+
+def move(client, path, stage):
+    return client.post(path, json={"stage": stage})
+
+
+def test_a_model_that_meets_every_requirement_goes_from_candidate_to_serving(world, client):
+    path = trained(world, evaluation(tuned=tuned()), requirements=SHEET)
+    assert client.get(path).json()["stage"] == "candidate"
+    assert move(client, path, "serving").json()["error"]["code"] == "not_approved"
+    assert move(client, path, "approved").json()["stage"] == "approved"
+    assert move(client, path, "serving").json()["stage"] == "serving"
+    assert move(client, path, "candidate").json()["stage"] == "candidate"
+
+
+def test_a_requirement_whose_interval_does_not_clear_the_limit_keeps_the_gate_closed_with_its_sentence(world, client):
+    path = trained(world, evaluation(tuned=tuned(0.72)), requirements=SHEET)
+    refused = move(client, path, "approved")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "requirements_not_met")
+    assert "macro_f1 is 0.72 (0.67 to 0.77, 400 rows): >= 0.7 is not shown." in refused.json()["error"]["message"]
+    assert "p95_ms" not in refused.json()["error"]["message"]
+    assert client.get(path).json()["stage"] == "candidate"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (evaluation("worse", -0.1, tuned=tuned()), "worse than the base"),
+        (evaluation("too_little_data"), "not shown to be better than the base (too little data)"),
+        (evaluation(baseline_better=("majority",)), "A cheap answer is at least as good: majority."),
+        (evaluation(judgement=None), "older than requirements and verdicts"),
+    ],
+)
+def test_without_requirements_a_model_must_have_been_shown_to_be_better(world, client, found, words):
+    refused = move(client, trained(world, found), "approved")
+    assert refused.status_code == 409
+    assert words in refused.json()["error"]["message"]
+
+
+def test_a_better_model_without_requirements_is_approved(world, client):
+    assert move(client, trained(world, evaluation()), "approved").json()["stage"] == "approved"
+
+
+def test_a_worse_model_is_not_approved_though_it_meets_the_sheet(world, client):
+    path = trained(world, evaluation("worse", -0.1, tuned=tuned()), requirements=SHEET)
+    assert "It is worse than the base." in move(client, path, "approved").json()["error"]["message"]
+
+
+def test_the_result_tells_each_requirement_and_the_paragraph_says_it(world, client):
+    path = trained(world, evaluation(tuned=tuned(0.72)), requirements=SHEET)
+    job = client.get("/v1/fine_tuning/jobs").json()["data"][0]
+    assert job["requirements"] == SHEET
+    found = client.get(f"/v1/fine_tuning/jobs/{job['id']}/evaluation").json()
+    assert [one["outcome"] for one in found["requirements"]] == ["not_shown", "pass"]
+    assert "Of 2 requirements 1 are met." in found["summary"]
+    assert path.endswith("/stage")
+
+
+def test_a_sheet_that_cannot_be_read_is_refused_at_the_door_with_its_line(client, world):
+    file = world.add_file(b"{}", world.team)
+    body = {"model": "tiny", "training_file": file, "requirements": "macro_f1 >= 0.8\nfast"}
+    refused = client.post("/v1/fine_tuning/jobs", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "requirements")
+    assert "line 2, 'fast'" in refused.json()["error"]["message"]
+
+
+def test_moves_are_written_into_the_audit_log(world, client):
+    path = trained(world, evaluation())
+    move(client, path, "approved")
+    move(client, path, "approved")
+    with world.services() as s:
+        kinds = [event.action for event in s.audit.page(world.team.team_id, limit=50).rows]
+    assert kinds.count("model.stage") == 1
+
+
+def test_models_of_other_teams_and_absent_ones_have_no_stage(client):
+    assert client.get("/v1/models/ft:tiny:x:y:z/stage").status_code == 404
+    assert move(client, "/v1/models/tiny/stage", "approved").status_code == 404
+
+
+def test_the_difference_of_a_figure_is_no_figure_of_the_sheet(world, client):
+    found = evaluation(tuned=tuned())
+    judged = found.judgement.model_copy(update={"comparisons": (comparison("injection_rise", 0.1),)})
+    path = trained(world, found.model_copy(update={"judgement": judged}), requirements="injection_rise <= 5 points")
+    assert "injection_rise" in move(client, path, "approved").json()["error"]["message"]
