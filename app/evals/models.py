@@ -1,5 +1,7 @@
 """Models as runs and graders ask them: through the service's own chat path."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,9 @@ from app.chat.schemas import ChatRequest
 from app.contracts.specs import AdapterRef
 from app.errors import InvalidInput
 from app.evals.graders.asking import Reply, Sampling
+
+# The escape of U+0000 in JSON, not a backslash before the text "u0000".
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 class ModelAsker:
@@ -34,17 +39,22 @@ class ModelAsker:
             self._generator, found, adapter, _request(model, messages, sampling), AnswerHead("", 0, model, "")
         )
         choice, usage = completion["choices"][0], completion["usage"]
-        message = dict(choice["message"])
-        if message.get("content") is not None:
-            # A token may hold U+0000, which Postgres does not.
-            message["content"] = message["content"].replace("\x00", "\ufffd")
         return Reply(
             model=model,
-            message=message,
+            message=_storable(choice["message"]),
             finish_reason=choice["finish_reason"] or "",
             prompt_tokens=usage["prompt_tokens"],
             completion_tokens=usage["completion_tokens"],
         )
+
+
+def _storable(message: dict[str, Any]) -> dict[str, Any]:
+    """A token may hold U+0000, which Postgres does not."""
+    text = json.dumps(message)
+    if "\\u0000" not in text:
+        return message
+    result: dict[str, Any] = json.loads(_NUL.sub(r"\1\\ufffd", text))
+    return result
 
 
 def _request(model: str, messages: Sequence[dict[str, Any]], sampling: Sampling) -> ChatRequest:

@@ -182,9 +182,12 @@ def _with_output_json(sample: Mapping[str, Any]) -> dict[str, Any]:
     text = values.get("output_text")
     if "output_json" not in values and isinstance(text, str):
         try:
-            values["output_json"] = json.loads(text)
+            found = json.loads(text)
+            # Half a surrogate pair is no text that could be sent to a model.
+            json.dumps(found, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             return values
+        values["output_json"] = found
     return values
 
 

@@ -48,7 +48,7 @@ def read_score(text: str, grader: ScoreModelGrader) -> float:
         found = numbers[0] if len(numbers) == 1 else None
     try:
         score = float(found) if not isinstance(found, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         score = math.nan
     low, high = grader.bounds
     if not low <= score <= high:

@@ -65,11 +65,11 @@ def test_a_query_value_is_named(client):
 
 
 def test_an_unknown_url_and_a_wrong_method_answer_in_the_standard_shape(client):
-    unknown = client.get("/v1/evals/x")
+    unknown = client.get("/v1/voices/x")
     assert unknown.status_code == 404
     assert unknown.json() == {
         "error": {
-            "message": "Invalid URL (GET /v1/evals/x)", "type": "invalid_request_error", "param": None, "code": None,
+            "message": "Invalid URL (GET /v1/voices/x)", "type": "invalid_request_error", "param": None, "code": None,
         }
     }  # fmt: skip
     wrong = client.put("/v1/files")

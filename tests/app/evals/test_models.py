@@ -9,6 +9,7 @@ import pytest
 from app.db.tables import BaseModelRow, TunedModel
 from tests.support.eval_world import EXACT, completions, jsonl, rows
 from tests.support.predictions import labels, predicted
+from tests.support.scripted_generator import saying
 
 TUNED = "ft:tiny:default::abcd1234"
 WEIGHTS = b"weights of an adapter"
@@ -86,3 +87,19 @@ def test_a_model_deleted_before_its_turn_fails_the_run(api, world, make_eval, ma
     run = api.get(path).json()
     assert (run["status"], run["error"]["code"]) == ("failed", "resource_missing")
     assert TUNED in run["error"]["message"]
+
+
+def test_what_postgres_cannot_store_is_stored_as_a_replacement(api, world, make_eval, make_run):
+    world.generator.scripts = [saying("a\x00b \\u0000")]
+    _, path = make_run(make_eval(), completions(["billing"]))
+    world.turn()
+    item = api.get(f"{path}/output_items").json()["data"][0]
+    assert item["sample"]["output"][0]["content"] == "a\ufffdb \\u0000"
+
+
+def test_half_a_surrogate_pair_in_a_sample_costs_its_item_only(api, world, make_eval, make_run):
+    judge = {**EXACT, "input": "{{sample.output_json.x}}"}
+    _, path = make_run(make_eval(judge), jsonl(rows(("a", '{"x": "\\ud800"}'), ("a", '{"x": "a"}'))))
+    world.turn()
+    counts = api.get(path).json()["result_counts"]
+    assert (counts["errored"], counts["passed"]) == (1, 1)

@@ -34,7 +34,19 @@ def test_a_score_is_read(text, score):
     assert read_score(text, SCORE) == score
 
 
-@pytest.mark.parametrize("text", ["", "good", "7 or 8", '{"result": 11}', '{"result": true}', '{"result": null}', "-1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "good",
+        "7 or 8",
+        '{"result": 11}',
+        '{"result": true}',
+        '{"result": null}',
+        "-1",
+        '{"result": 1' + "0" * 400 + "}",
+    ],
+)
 def test_an_answer_without_one_score_of_the_range_is_no_score(text):
     with pytest.raises(UnreadableAnswer):
         read_score(text, SCORE)
