@@ -11,8 +11,16 @@ _INK, _SOFT, _BASE, _TUNED = "#1a1a1a", "#8a8a8a", "#7a8aa0", "#0b6e4f"
 def intervals(rows: Sequence[tuple[str, tuple[float, float, float], tuple[float, float, float]]]) -> str:
     """(label, base (value, low, high), tuned …) on one scale from 0 to the largest upper end."""
     width, left, line = 640, 190, 34
-    scale = (width - left - 20) / max(1e-9, *(bounds[2] for _, base, tuned in rows for bounds in (base, tuned)))
-    parts = []
+    longest = max(1e-9, *(bounds[2] for _, base, tuned in rows for bounds in (base, tuned)))
+    scale = (width - left - 20) / longest
+    bottom = 20 + line * len(rows)
+    parts = [
+        f'<line x1="{left}" x2="{width - 20}" y1="{bottom}" y2="{bottom}" stroke="{_SOFT}"/>',
+        _text(left, bottom + 16, "0", anchor="middle"),
+        _text(width - 20, bottom + 16, f"{longest:.2f}", anchor="end"),
+        _text(left + 60, bottom + 16, "base", anchor="start", colour=_BASE),
+        _text(left + 100, bottom + 16, "tuned", anchor="start", colour=_TUNED),
+    ]
     for place, (label, base, tuned) in enumerate(rows):
         y = 20 + place * line
         parts.append(_text(left - 8, y + 8, label, anchor="end"))
@@ -22,7 +30,7 @@ def intervals(rows: Sequence[tuple[str, tuple[float, float, float], tuple[float,
                 f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y + dy}" y2="{y + dy}" stroke="{colour}" stroke-width="2"/>'
                 f'<circle cx="{value:.1f}" cy="{y + dy}" r="4" fill="{colour}"/>'
             )
-    return _svg(width, 20 + line * len(rows), "Figures with their 95 % intervals; above base, below tuned", parts)
+    return _svg(width, bottom + 24, "Figures with their 95 % intervals; above base, below tuned", parts)
 
 
 def reliability(base: Calibration | None, tuned: Calibration) -> str:
@@ -92,5 +100,5 @@ def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     )
 
 
-def _text(x: float, y: float, text: str, *, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="12" fill="{_INK}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, *, anchor: str, colour: str = _INK) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="12" fill="{colour}">{escape(text)}</text>'
