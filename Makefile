@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUITE := tests/openai_suite/requirements.txt
 SUITE_STAMP := $(VENV)/.installed-openai-suite
-BASE := $(VENV)/test-bases/smollm2-135m-instruct
+TEST_BASE := $(VENV)/test-bases/smollm2-135m-instruct
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -36,10 +36,10 @@ demo: init ## the main job, end to end; DATA=FILE [HELDOUT=FILE] [TASK=…] [MET
 	@exec $(BIN)/tunesmith demo $(if $(DATA),--data "$(DATA)") $(if $(HELDOUT),--heldout "$(HELDOUT)") \
 	  $(if $(TASK),--task $(TASK)) $(if $(METHOD),--method $(METHOD)) $(if $(BASE),--base "$(BASE)")
 
-$(BASE): $(STAMP)
+$(TEST_BASE): $(STAMP)
 	$(BIN)/python -m app.cli.smollm2 $@
 
-test: init $(BASE) ## all tests
+test: init $(TEST_BASE) ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: init static ## format, lint, types, import contracts, quick tests

@@ -34,6 +34,15 @@ class Progress(Contract):
     message: str = ""
 
 
+class SuspectLabel(Contract):
+    """A training row whose label another one fits better."""
+
+    line: int
+    label: str = Field(description="that the row bears")
+    likelier: str
+    confidence: float = Field(description="probability of the label that the row bears, by a model without the row")
+
+
 class Encoded(Contract):
     """What became of every row: rows_in == rows_trained + len(dropped)."""
 
@@ -49,6 +58,8 @@ class Encoded(Contract):
     total_steps: int
     trainable_parameters: int
     targets: tuple[str, ...]
+    suspect_labels: tuple[SuspectLabel, ...] = Field(default=(), description="the least confident first, 500 at most")
+    suspect_label_count: int = 0
     notes: tuple[tuple[Literal["info", "warn"], str], ...] = Field(
         default=(), description="(level, sentence) the owner should read: memory estimate, what was chosen and why"
     )

@@ -84,7 +84,21 @@ def encoded(report: Encoded) -> list[tuple[str, str]]:
     if report.truncated:
         where = "a conversation loses the beginning of its prompt, any other text its end"
         said.append(("warn", f"{report.truncated} examples are longer than max_length and were cut: {where}"))
+    if report.suspect_labels:
+        said.append(("warn", _suspects(report)))
     return [*said, *report.notes]
+
+
+def _suspects(report: Encoded) -> str:
+    named = "; ".join(
+        f"line {one.line} says {one.label}, likelier is {one.likelier}"
+        for one in report.suspect_labels[:_MAX_NAMED_ROWS]
+    )
+    share = report.suspect_label_count / report.rows_trained
+    return (
+        f"{report.suspect_label_count} of {report.rows_trained} training labels ({share:.1%}) look wrong to a model "
+        f"that has not seen their rows: {named}. All are in the job's encoding.suspect_labels"
+    )
 
 
 def evaluated(report: Evaluation) -> str:

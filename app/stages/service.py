@@ -1,5 +1,8 @@
 """Which stage a tuned model has reached: candidate, approved, serving. Only what was shown opens the gate."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from app.audit.service import AuditService
 from app.contracts.reports import Evaluation
 from app.contracts.requirements import is_met
@@ -10,6 +13,9 @@ from app.jobs.service import JobService
 from app.registry.service import RegistryService
 from app.stages.schemas import Stage
 
+_FEW_ROWS = 50
+# Of clean sets with many alike labels about one in twenty looks wrong.
+_MANY_SUSPECTS = 0.07
 _ORDER = (Stage.CANDIDATE, Stage.APPROVED, Stage.SERVING)
 
 
@@ -35,6 +41,7 @@ class StageService:
         if stage is Stage.APPROVED and now is Stage.CANDIDATE:
             closed = reasons(self._jobs.evaluation(caller, model.job_id), is_final=model.is_final)
             if closed:
+                closed += causes(self._jobs.get(caller, model.job_id).encoding or {})
                 raise Conflict(
                     f"`{model_id}` cannot be approved. {' '.join(closed)}", param="stage", code="requirements_not_met"
                 )
@@ -50,6 +57,17 @@ class StageService:
                 adapter_sha256=model.adapter_sha256,
             )
         return model
+
+
+def causes(encoding: Mapping[str, Any]) -> list[str]:
+    """What in the training data may be to blame, a sentence each."""
+    rows, suspects = encoding.get("rows_trained", 0), encoding.get("suspect_label_count", 0)
+    found = []
+    if 0 < rows < _FEW_ROWS:
+        found.append(f"It was trained on {rows} rows: a few hundred are usual.")
+    if suspects > _MANY_SUSPECTS * rows:
+        found.append(f"{suspects} of its {rows} training labels look wrong: correct them and train again.")
+    return found
 
 
 def reasons(evaluation: Evaluation, *, is_final: bool) -> list[str]:

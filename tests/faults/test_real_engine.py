@@ -108,6 +108,6 @@ def test_rows_with_labels_become_a_scored_classifier_on_an_encoder(real_house: H
     said = house.events(job_id)
     assert any(message.startswith("early_stopping off: the task's own score") for message in said)
     assert any(message.startswith("The result is ") for message in said)
-    assert any(message.startswith("Evaluation on 12 held-out examples: accuracy") for message in said)
+    assert any(message.startswith("Evaluation. On 12 held-out rows the tuned model ") for message in said)
     model = house.models(job_id)[job.tuned_model_id]
     assert (model.recipe, model.labels, model.tuning) == ("text_classification", ["billing", "delivery"], "adapter")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.contracts.reports import Encoded
 from tests.support.evaluations import comparison, evaluation, figure, scores
 from tests.support.job_world import JobWorld, adapter, metric
 
@@ -17,14 +18,32 @@ def world(services, api_key):
     return world
 
 
-def trained(world, found, *, requirements=None):
+def trained(world, found, *, requirements=None, encoding=None):
     """The model of a job that ended with this evaluation."""
     task = world.running(requirements=requirements)
     with world.services() as s:
+        s.job_worker.record_encoded(task.job_id, task.fence, encoding or encoded())
         model = s.job_worker.publish_checkpoint(task.job_id, task.fence, 2, adapter("a/2"), metric(2), is_final=True)
         s.job_worker.record_evaluation(task.job_id, task.fence, found)
         s.job_worker.succeed(task.job_id, task.fence, trained_tokens=20)
     return f"/v1/models/{model}/stage"
+
+
+def encoded(**changes):
+    fields = {
+        "run_id": "run-1",
+        "rows_in": 400,
+        "rows_trained": 400,
+        "dropped": (),
+        "truncated": 0,
+        "tokens": 4000,
+        "supervised_tokens": 400,
+        "longest": 20,
+        "total_steps": 10,
+        "trainable_parameters": 100,
+        "targets": ("q",),
+    }
+    return Encoded(**(fields | changes))
 
 
 def tuned(value=0.8, p95=100.0):
@@ -67,6 +86,22 @@ def test_without_requirements_a_model_must_have_been_shown_to_be_better(world, c
     refused = move(client, trained(world, found), "approved")
     assert refused.status_code == 409
     assert words in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("rows_in", "suspects", "words"),
+    [
+        (12, 0, "It was trained on 12 rows: a few hundred are usual."),
+        (400, 40, "40 of its 400 training labels look wrong: correct them and train again."),
+        (400, 16, None),
+    ],
+)
+def test_a_closed_gate_names_what_in_the_training_data_may_be_to_blame(world, client, rows_in, suspects, words):
+    given = {"rows_in": rows_in, "rows_trained": rows_in, "dropped": (), "suspect_label_count": suspects}
+    path = trained(world, evaluation(tuned=tuned(0.5)), requirements=SHEET, encoding=encoded(**given))
+    said = move(client, path, "approved").json()["error"]["message"]
+    assert "macro_f1 is 0.5" in said
+    assert (words or "look wrong") in said if words else "look wrong" not in said
 
 
 def test_a_better_model_without_requirements_is_approved(world, client):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from app.contracts.rows import ChatRow, Row
 from workers.engine.base_model import ResidentBase
-from workers.engine.recipes.recipe import EncodedRows, Poll, Score
+from workers.engine.recipes.recipe import Beginning, EncodedRows, Poll, Score
 from workers.engine.recipes.templates import EncodedRow, RowRefusedError, encode_row, render_completion_prompt
 from workers.engine.training.batches import PackedBatch, pack
 from workers.engine.training.lora import AdapterWeights
@@ -39,8 +39,8 @@ class ChatRecipe:
         *,
         is_fresh: bool,  # noqa: ARG002
         poll: Poll,  # noqa: ARG002
-    ) -> list[str]:
-        return []
+    ) -> Beginning:
+        return Beginning()
 
     def pack(self, rows: Sequence[Any], token_budget: int) -> Sequence[PackedBatch]:
         return pack(rows, token_budget)

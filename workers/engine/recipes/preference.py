@@ -17,7 +17,7 @@ from app.contracts.rows import ChatMessage, ChatRow, PreferenceRow, Row
 from app.contracts.specs import DpoSpec
 from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.chat import fit_prompt
-from workers.engine.recipes.recipe import EncodedRows, Poll, Score
+from workers.engine.recipes.recipe import Beginning, EncodedRows, Poll, Score
 from workers.engine.recipes.templates import EncodedRow, RowRefusedError, encode_row
 from workers.engine.training.batches import PackedBatch, fill_bins, pack_in_order
 from workers.engine.training.lora import AdapterWeights, activate
@@ -112,10 +112,11 @@ class PreferenceRecipe:
         *,
         is_fresh: bool,  # noqa: ARG002
         poll: Poll,
-    ) -> list[str]:
+    ) -> Beginning:
         """Note what the starting weights say of every pair: they are the reference."""
         self.note_reference(adapter, [*rows, *others], poll)
-        return [f"Preferences are learned against the model the run starts from, with beta {self.dpo.beta:g}."]
+        sentence = f"Preferences are learned against the model the run starts from, with beta {self.dpo.beta:g}."
+        return Beginning((sentence,))
 
     def note_reference(self, adapter: AdapterWeights | None, pairs: Sequence[EncodedPair], poll: Poll) -> None:
         """Make `adapter` (None: the base alone) the reference of these pairs. Forward only, once."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from app.contracts.errors import usage
+from app.contracts.reports import SuspectLabel
 from app.contracts.rows import Row
 from workers.engine.training.lora import AdapterWeights
 from workers.engine.training.loss import BatchLoss
@@ -78,6 +79,15 @@ class EncodedRows:
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """What a recipe has to say before the first step."""
+
+    notes: tuple[str, ...] = ()
+    suspect_labels: tuple[SuspectLabel, ...] = ()
+    """The least confident first."""
+
+
+@dataclass(frozen=True)
 class Score:
     """A recipe's own figure for choosing a checkpoint; higher is better."""
 
@@ -102,11 +112,11 @@ class Recipe(Protocol):
 
     def begin(
         self, adapter: AdapterWeights, rows: Sequence[Any], others: Sequence[Any], *, is_fresh: bool, poll: Poll
-    ) -> list[str]:
+    ) -> Beginning:
         """Before the first step, with the run's starting weights in place: those of a checkpoint come after it.
 
         Makes what training needs of the whole data (a head's first weights, a reference model's probabilities) and
-        returns sentences about it for the job's owner. `rows` train, `others` only validate; `is_fresh` is False
+        returns what the job's owner should know of it. `rows` train, `others` only validate; `is_fresh` is False
         where the run continues an adapter or a checkpoint, and the head's weights come from there.
         """
         ...

@@ -15,7 +15,7 @@ from workers.engine import encoder_decoder
 from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.chat import ChatRecipe, encode_rows
 from workers.engine.recipes.pairs import PackedPairs, PairIds, encode_pairs, frame_of, pack_pairs
-from workers.engine.recipes.recipe import EncodedRows, Poll, Score
+from workers.engine.recipes.recipe import Beginning, EncodedRows, Poll, Score
 from workers.engine.recipes.templates import EncodedRow, RowRefusedError, render_completion_prompt, render_prompt
 from workers.engine.training.attention import packed
 from workers.engine.training.batches import fill_bins
@@ -67,8 +67,8 @@ class Seq2SeqSummarization:
         *,
         is_fresh: bool,  # noqa: ARG002
         poll: Poll,  # noqa: ARG002
-    ) -> list[str]:
-        return []
+    ) -> Beginning:
+        return Beginning()
 
     def pack(self, rows: Sequence[Any], token_budget: int) -> Sequence[PackedPairs]:
         groups = fill_bins(cast("Sequence[PairIds]", rows), token_budget)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from app.contracts.reports import SuspectLabel
 from app.contracts.rows import LabelledText, Row
 from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.head import (
@@ -20,8 +21,9 @@ from workers.engine.recipes.head import (
     pool,
     start_head,
 )
+from workers.engine.recipes.label_quality import find_suspects
 from workers.engine.recipes.label_scores import macro_f1
-from workers.engine.recipes.recipe import EncodedRows, Poll, Score
+from workers.engine.recipes.recipe import Beginning, EncodedRows, Poll, Score
 from workers.engine.recipes.texts import PackedTexts, hidden_states, pack_texts, tokenise
 from workers.engine.training.batches import fill_bins
 from workers.engine.training.lora import AdapterWeights, activate
@@ -94,17 +96,34 @@ class TextClassification:
         *,
         is_fresh: bool,
         poll: Poll,
-    ) -> list[str]:
+    ) -> Beginning:
         """Start the head from a probe on the frozen base."""
         if not is_fresh:
-            return []
-        start_head(adapter, self.probe(rows, poll))
-        return [
+            return Beginning()
+        lines, features, targets = self._frozen(rows, poll)
+        start_head(adapter, fit_probe(features, targets, len(self.labels), poll=poll, is_multi=self.is_multi_label))
+        sentence = (
             f"The head of {len(self.labels)} labels starts from a logistic regression on the frozen base's features."
-        ]
+        )
+        found = [] if self.is_multi_label else find_suspects(features, targets, len(self.labels), poll=poll)
+        suspects = tuple(
+            SuspectLabel(
+                line=lines[one.place],
+                label=self.labels[int(targets[one.place])],
+                likelier=self.labels[one.likelier],
+                confidence=one.confidence,
+            )
+            for one in found
+        )
+        return Beginning((sentence,), suspects)
 
     def probe(self, rows: Sequence[LabelledIds], poll: Poll) -> Probe:
         """Logistic regression on the frozen base's features of the rows."""
+        _, features, targets = self._frozen(rows, poll)
+        return fit_probe(features, targets, len(self.labels), poll=poll, is_multi=self.is_multi_label)
+
+    def _frozen(self, rows: Sequence[LabelledIds], poll: Poll) -> tuple[list[int], Tensor, Tensor]:
+        """Lines, the frozen base's features [n, hidden] and the targets of the rows, packed."""
         batches = self.pack(rows, _PROBE_TOKENS)
         features = []
         for batch in batches:
@@ -112,7 +131,7 @@ class TextClassification:
             with torch.no_grad(), activate(self.resident.linears, None):
                 features.append(self.features(batch.to(self.resident.device)))
         targets = torch.cat([batch.targets for batch in batches]).to(self.resident.device)
-        return fit_probe(torch.cat(features), targets, len(self.labels), poll=poll, is_multi=self.is_multi_label)
+        return [row.line for batch in batches for row in batch.rows], torch.cat(features), targets
 
     def features(self, batch: PackedTexts[LabelledIds]) -> Tensor:
         """What the head reads: [rows, hidden] fp32."""

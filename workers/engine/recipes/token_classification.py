@@ -13,7 +13,7 @@ from app.contracts.rows import Row, Span, TaggedText
 from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.head import Probe, class_losses, fit_probe, head_logits, head_vectors, start_head
 from workers.engine.recipes.label_scores import count_spans, span_f1
-from workers.engine.recipes.recipe import EncodedRows, Poll, Score
+from workers.engine.recipes.recipe import Beginning, EncodedRows, Poll, Score
 from workers.engine.recipes.tags import most_likely, tag_count, to_spans, to_tags
 from workers.engine.recipes.texts import PackedTexts, hidden_states, pack_texts, tokenise
 from workers.engine.training.batches import fill_bins
@@ -108,12 +108,13 @@ class TokenClassification:
         *,
         is_fresh: bool,
         poll: Poll,
-    ) -> list[str]:
+    ) -> Beginning:
         """Start the head from a probe on the frozen base."""
         if not is_fresh:
-            return []
+            return Beginning()
         start_head(adapter, self.probe(rows, poll))
-        return [f"The head of {len(self.labels)} entity types starts from a logistic regression on frozen features."]
+        sentence = f"The head of {len(self.labels)} entity types starts from a logistic regression on frozen features."
+        return Beginning((sentence,))
 
     def probe(self, rows: Sequence[TaggedIds], poll: Poll) -> Probe:
         """Logistic regression on the frozen base's features of the words, of the first rows that hold enough."""

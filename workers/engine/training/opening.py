@@ -13,7 +13,7 @@ from app.contracts.reports import Encoded, Progress, Report
 from app.contracts.specs import AdapterTask, TrainSpec
 from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.open import open_recipe
-from workers.engine.recipes.recipe import EncodedRows, Recipe, require_rows
+from workers.engine.recipes.recipe import Beginning, EncodedRows, Recipe, require_rows
 from workers.engine.recipes.rows import read_rows
 from workers.engine.training import checkpoint, memory
 from workers.engine.training.adapter_files import load_adapter, read_task, weights_sha256
@@ -24,6 +24,7 @@ from workers.engine.training.seats import Seat, StopRequestedError
 
 _ENCODE_PROGRESS_ROWS = 200
 _PROGRESS_SECONDS = 5.0
+_SHOWN_SUSPECTS = 500
 
 
 def open_seat(
@@ -71,13 +72,13 @@ def open_seat(
     others = [*valid, *(selecting if selecting is not valid else ())]
     is_fresh = found is None and spec.initial_adapter is None
     # Before the checkpoint's weights come: the starting ones are the reference of a preference run.
-    notes = recipe.begin(adapter, encoded.rows, others, is_fresh=is_fresh, poll=opening.poll)
+    beginning = recipe.begin(adapter, encoded.rows, others, is_fresh=is_fresh, poll=opening.poll)
     if room.is_tight:
         rehearse(resident, seat)
     if found is not None:
         seat.restore(found)
-    said = [("info", room.sentence), *_method_notes(resident, adapter), *(("info", note) for note in notes)]
-    report(_account(seat, encoded, said))
+    said = [("info", room.sentence), *_method_notes(resident, adapter), *(("info", note) for note in beginning.notes)]
+    report(_account(seat, encoded, beginning, said))
     return seat
 
 
@@ -166,7 +167,7 @@ def _task(spec: TrainSpec) -> AdapterTask:
     return AdapterTask(recipe=spec.recipe, tuning=spec.tuning, labels=spec.labels, is_multi_label=spec.is_multi_label)
 
 
-def _account(seat: Seat, encoded: EncodedRows, notes: list[Any]) -> Encoded:
+def _account(seat: Seat, encoded: EncodedRows, beginning: Beginning, notes: list[Any]) -> Encoded:
     return Encoded(
         run_id=seat.spec.run_id,
         rows_in=encoded.rows_in,
@@ -179,6 +180,8 @@ def _account(seat: Seat, encoded: EncodedRows, notes: list[Any]) -> Encoded:
         total_steps=seat.total_steps,
         trainable_parameters=seat.adapter.parameter_count,
         targets=seat.adapter.trained_layers,
+        suspect_labels=beginning.suspect_labels[:_SHOWN_SUSPECTS],
+        suspect_label_count=len(beginning.suspect_labels),
         notes=tuple(notes),
     )
 
