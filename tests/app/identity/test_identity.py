@@ -33,7 +33,7 @@ def test_a_request_without_a_valid_key_is_refused(client, header):
 
 
 def test_a_refused_key_is_not_echoed(client, api_key):
-    answer = client.get("/v1/files", headers=bearer(api_key[:-1] + "x"))
+    answer = client.get("/v1/files", headers=bearer(api_key[:-1] + ("y" if api_key.endswith("x") else "x")))
     assert answer.status_code == 401
     assert api_key[:20] not in answer.text
 
