@@ -19,6 +19,7 @@ _PLOTTED = {"accuracy", "macro_f1", "weighted_f1", "mcc", "span_f1", "span_preci
     "rouge_l",
     "preference_accuracy",
 }
+_SMALLEST_P = 0.001
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
@@ -88,7 +89,7 @@ def _comparisons(found: Sequence[FigureComparison], baselines: Sequence[Baseline
             f"{name_of(one.name)}, against {one.against}",
             show(one.name, one.difference, is_difference=True),
             " to ".join(show(one.name, bound, is_difference=True) for bound in (one.low, one.high)),
-            f"{one.p_adjusted:.2g}",
+            "below 0.001" if one.p_adjusted < _SMALLEST_P else f"{one.p_adjusted:.2g}",
             _VERDICTS[one.verdict].lower(),
             show(one.name, one.smallest_detectable),
         ]

@@ -1,5 +1,6 @@
 """Plots as SVG in the page itself: no script, no file, no network; readable without colours."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -9,15 +10,17 @@ _INK, _SOFT, _BASE, _TUNED = "#1a1a1a", "#8a8a8a", "#7a8aa0", "#0b6e4f"
 
 
 def intervals(rows: Sequence[tuple[str, tuple[float, float, float], tuple[float, float, float]]]) -> str:
-    """(label, base (value, low, high), tuned …) on one scale from 0 to the largest upper end."""
+    """(label, base (value, low, high), tuned …) on one scale that holds them all, its ends written under it."""
     width, left, line = 640, 190, 34
-    longest = max(1e-9, *(bounds[2] for _, base, tuned in rows for bounds in (base, tuned)))
-    scale = (width - left - 20) / longest
+    every = [bounds for _, base, tuned in rows for bounds in (base, tuned)]
+    first = math.floor(10 * min(low for _, low, _ in every)) / 10
+    last = max(first + 0.1, math.ceil(10 * max(high for _, _, high in every)) / 10)
+    scale = (width - left - 20) / (last - first)
     bottom = 20 + line * len(rows)
     parts = [
         f'<line x1="{left}" x2="{width - 20}" y1="{bottom}" y2="{bottom}" stroke="{_SOFT}"/>',
-        _text(left, bottom + 16, "0", anchor="middle"),
-        _text(width - 20, bottom + 16, f"{longest:.2f}", anchor="end"),
+        _text(left, bottom + 16, f"{first:.1f}", anchor="middle"),
+        _text(width - 20, bottom + 16, f"{last:.1f}", anchor="end"),
         _text(left + 60, bottom + 16, "base", anchor="start", colour=_BASE),
         _text(left + 100, bottom + 16, "tuned", anchor="start", colour=_TUNED),
     ]
@@ -25,7 +28,7 @@ def intervals(rows: Sequence[tuple[str, tuple[float, float, float], tuple[float,
         y = 20 + place * line
         parts.append(_text(left - 8, y + 8, label, anchor="end"))
         for bounds, colour, dy in ((base, _BASE, 0), (tuned, _TUNED, 12)):
-            value, low, high = (left + scale * max(0.0, number) for number in bounds)
+            value, low, high = (left + scale * (number - first) for number in bounds)
             parts.append(
                 f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y + dy}" y2="{y + dy}" stroke="{colour}" stroke-width="2"/>'
                 f'<circle cx="{value:.1f}" cy="{y + dy}" r="4" fill="{colour}"/>'
