@@ -43,7 +43,10 @@ def summary(evaluation: Evaluation) -> str:
     if judged is None:
         return ""
     sentences = [_finding(evaluation, judged), _cheap(judged), _weak(evaluation.tuned), _gate(evaluation.requirements)]
-    sentences += [_speed(evaluation.base.latency, evaluation.tuned.latency), advice(judged)]
+    sentences += [
+        _speed(evaluation.base.latency, evaluation.tuned.latency),
+        advice(judged, is_met=all(one.outcome == "pass" for one in evaluation.requirements)),
+    ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -64,10 +67,12 @@ def figure_of(scores: ModelScores, name: str) -> Figure | None:
     return next((figure for figure in scores.figures if figure.name == name), None)
 
 
-def advice(judged: Judgement) -> str:
-    """What to do now."""
+def advice(judged: Judgement, *, is_met: bool = True) -> str:
+    """What to do now; `is_met`: no requirement is open."""
     if judged.verdict == "worse":
         return "Do not use it: look at the rows it gets wrong, and at the training data, before another run."
+    if not is_met:
+        return "Do not use it yet: it was not shown to meet what was required of it."
     if judged.baseline_better:
         return f"Use the cheap way ({_and(judged.baseline_better)}) unless more rows change the picture."
     if judged.verdict == "better":
@@ -109,7 +114,7 @@ def _gate(judged: Sequence[RequirementJudgement]) -> str:
     open_ones = [one for one in judged if one.outcome != "pass"]
     if not open_ones:
         return f"It meets all {len(judged)} requirements." if len(judged) > 1 else "It meets the requirement."
-    said = "; ".join(one.sentence for one in open_ones)
+    said = " ".join(f"{one.sentence.rstrip('.')}." for one in open_ones)
     return f"Of {len(judged)} requirements {len(judged) - len(open_ones)} are met. {said}"
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.contracts.requirements import judge_sheet, parse_sheet
 from app.reports.words import summary
 from tests.support.evaluations import comparison, evaluation, scores, weak_class
 
@@ -37,6 +38,14 @@ def test_the_weakest_labels_are_named_unless_they_have_hardly_any_rows():
     assert "It is weakest on refund (F1 0.30, 40 rows)." in said
     assert "rare" not in said
     assert "fine" not in said
+
+
+def test_a_model_that_misses_a_requirement_is_not_advised_however_much_better_it_is():
+    judged = judge_sheet(parse_sheet("macro_f1 >= 0.9\naccuracy >= 0.5"), scores().figures)
+    said = summary(evaluation(requirements=judged))
+    assert "Of 2 requirements 0 are met. macro_f1 is 0.8" in said
+    assert said.endswith("Do not use it yet: it was not shown to meet what was required of it.")
+    assert ".;" not in said
 
 
 def test_an_evaluation_without_a_judgement_has_no_paragraph():
