@@ -73,7 +73,7 @@ class Client:
             base_url=_root(connection.base_url),
             headers={"Authorization": f"Bearer {connection.api_key}"},
             timeout=_TIMEOUT,
-            trust_env=not _is_loopback(connection.base_url),
+            trust_env=not is_loopback(connection.base_url),
             transport=transport,
         )
 
@@ -166,7 +166,7 @@ def _service_error(response: httpx.Response) -> ServiceError:
         return ServiceError(response.status_code, f"{response.url} answered {response.status_code}: {text}", None)
 
 
-def _is_loopback(base_url: str) -> bool:
+def is_loopback(base_url: str) -> bool:
     host = httpx.URL(base_url).host
     try:
         return ipaddress.ip_address(host).is_loopback

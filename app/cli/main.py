@@ -15,6 +15,7 @@ from app.cli.errors import CommandError
 from app.cli.files import files
 from app.cli.jobs import jobs, train
 from app.cli.keys import keys
+from app.cli.load import load
 from app.cli.models import models
 from app.cli.preview import preview
 from app.cli.session import Session
@@ -32,6 +33,7 @@ cli.command()(demo)
 cli.command()(preview)
 cli.command()(train)
 cli.command()(chat)
+cli.command()(load)
 for _group, _name in ((bases, "bases"), (files, "files"), (jobs, "jobs"), (models, "models"), (keys, "keys")):
     cli.add_typer(_group, name=_name)
 
