@@ -39,7 +39,7 @@ def load(
     utilisation: Annotated[
         float, typer.Option(help="Share of the hours paid in which it is as busy as here.", min=0.001, max=1)
     ] = 1.0,
-    rounds: Annotated[int, typer.Option(help="Turns each model gets.", min=1)] = 2,
+    rounds: Annotated[int, typer.Option(help="Turns each model gets.", min=1)] = 4,
     warm_up: Annotated[int, typer.Option(help="First requests of each turn, thrown away.", min=0)] = 3,
     timeout: Annotated[float, typer.Option(help="Seconds after which a request has failed.", min=0.1)] = 300.0,
     seed: Annotated[int, typer.Option(help="Another seed draws other arrivals.", min=0)] = 0,

@@ -10,7 +10,7 @@ from app.load.figures import Lengths, ModelFigures, Times
 from app.load.report import LoadReport
 from app.load.words import assumptions, rise_text, summary
 
-_NAMES = {
+TIME_NAMES = {
     "time_to_first_token": ("first token", "{:,.0f} ms"),
     "time_per_output_token": ("each further token", "{:,.1f} ms"),
     "request.duration": ("whole answer", "{:,.0f} ms"),
@@ -42,7 +42,7 @@ def _lines(report: LoadReport) -> Iterator[tuple[str, list[str], str]]:
     def line(name: str, cell: _Cell) -> tuple[str, list[str], str]:
         return name, [cell(figures) for figures in report.models.values()], ""
 
-    for key, (name, form) in _NAMES.items():
+    for key, (name, form) in TIME_NAMES.items():
         for percent in ("p50", "p90", "p95", "p99"):
             rise = report.rises.get(key) if percent == "p95" else None
             cells = [_time(figures.times[key], percent, form) for figures in report.models.values()]

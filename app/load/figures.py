@@ -79,6 +79,19 @@ class Concurrency:
 
 
 @dataclass(frozen=True)
+class Rise:
+    """How much higher a p95 is than the base's, as a share of it: over all requests, and turn by turn.
+
+    The interval, of paired resamples, knows chance between requests. It does not know what else the machine did while
+    one of the models had its turn; that the turns agree is what speaks against that.
+    """
+
+    share: float
+    interval: Interval
+    by_turn: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
 class ModelFigures:
     """`times` by the names of `TIMES`, None where no request has one. `sent_late` is this program's own delay."""
 
@@ -118,34 +131,39 @@ def figures_of(records: Sequence[Record], limits: Limits, *, seed: int) -> Model
     )
 
 
-def p95_rise(
-    base: Sequence[Record], other: Sequence[Record], time: Time, *, seed: int
-) -> tuple[float, Interval] | None:
-    """How much higher the p95 of `other` is, as a share of the base's, with its 95 % interval from paired resamples.
+def p95_rise(base: Sequence[Record], other: Sequence[Record], time: Time, *, seed: int) -> Rise | None:
+    """The p95 of `other` against that of `base`, whose records are of the same arrivals and prompts, place by place.
 
-    The records of both are of the same arrivals and prompts, place by place. None where a p95 cannot be said.
+    None where a p95 cannot be said.
     """
+    times = [time(record) for record in base], [time(record) for record in other]
 
     def rise(places: Sequence[int]) -> float | None:
-        before, after = _p95(base, time, places), _p95(other, time, places)
+        before, after = (_p95(found, places) for found in times)
         return None if not before or after is None else after / before - 1
 
-    everything = range(len(base))
-    found, interval = rise(everything), bootstrap(len(base), rise, seed=seed)
-    return None if found is None or interval is None else (found, interval)
+    share, interval = rise(range(len(base))), bootstrap(len(base), rise, seed=seed)
+    if share is None or interval is None:
+        return None
+    start, by_turn = 0, []
+    for block in _blocks(base):
+        by_turn.append(rise(range(start, start + len(block))))
+        start += len(block)
+    return Rise(share, interval, tuple(by_turn))
 
 
-def _p95(records: Sequence[Record], time: Time, places: Sequence[int]) -> float | None:
-    values = [value for place in places if (value := time(records[place])) is not None]
+def _p95(times: Sequence[float | None], places: Sequence[int]) -> float | None:
+    values = [value for place in places if (value := times[place]) is not None]
     return percentile(values, 95) if values else None
 
 
 def _times(records: Sequence[Record], time: Time, *, seed: int) -> Times | None:
-    values = [value for record in records if (value := time(record)) is not None]
+    times = [time(record) for record in records]
+    values = [value for value in times if value is not None]
     if not values:
         return None
     p50, p90, p95, p99 = (percentile(values, percent) for percent in (50, 90, 95, 99))
-    interval = bootstrap(len(records), lambda places: _p95(records, time, places), seed=seed)
+    interval = bootstrap(len(records), lambda places: _p95(times, places), seed=seed)
     return Times(len(values), sum(values) / len(values), p50, p90, p95, p99, interval)
 
 

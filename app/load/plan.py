@@ -35,7 +35,7 @@ class LoadPlan:
     requests: int
     rate_per_second: float
     max_tokens: int
-    rounds: int = 2
+    rounds: int = 4
     warm_up: int = 3
     seed: int = 0
     timeout_seconds: float = 300.0

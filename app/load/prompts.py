@@ -14,7 +14,7 @@ class PromptsError(ValueError):
 
 
 def read_prompts(path: Path) -> list[Messages]:
-    """One prompt a line: of a .jsonl file `messages` (without a last answer), `prompt`, `text` or `source`; else the line.
+    """One prompt a line: of .jsonl its `messages` (without a last answer), `prompt`, `text` or `source`; else the line.
 
     Raises `PromptsError`.
     """

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from app.load.answer import Record
 from app.load.cost import Cost, cost_of
-from app.load.figures import TIMES, ModelFigures, Times, figures_of, p95_rise
-from app.load.percentiles import Interval
+from app.load.figures import TIMES, ModelFigures, Rise, Times, figures_of, p95_rise
 from app.load.plan import Limits, LoadPlan
+
+Verdict = Literal["slower", "faster", "no_difference_shown", "too_few_turns"]
+# Models that are alike have the same sign in 3 turns once in 4 times, in 4 once in 8; the interval comes on top.
+ENOUGH_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -17,14 +20,6 @@ class Price:
 
     per_hour: float
     utilisation: float = 1.0
-
-
-@dataclass(frozen=True)
-class Rise:
-    """How much higher a p95 is than the base's, as a share of it."""
-
-    share: float
-    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -47,9 +42,7 @@ def report_of(
     rises: dict[str, Rise | None] = {}
     if len(plan.models) == 2:
         base, other = (records[model] for model in plan.models)
-        for name, time in TIMES.items():
-            found = p95_rise(base, other, time, seed=plan.seed)
-            rises[name] = None if found is None else Rise(*found)
+        rises = {name: p95_rise(base, other, time, seed=plan.seed) for name, time in TIMES.items()}
     return LoadReport(plan, limits, models, costs, rises)
 
 
@@ -61,6 +54,17 @@ def _cost(figures: ModelFigures, price: Price) -> Cost | None:
         answer_tokens_per_second=figures.throughput.answer_tokens_per_second,
         tokens_per_second=figures.throughput.tokens_per_second,
     )
+
+
+def verdict_of(rise: Rise) -> Verdict:
+    """A difference is one where its interval leaves 0 out and every turn points the same way."""
+    if len(rise.by_turn) < ENOUGH_TURNS:
+        return "too_few_turns"
+    if rise.interval.low > 0 and all(turn is not None and turn > 0 for turn in rise.by_turn):
+        return "slower"
+    if rise.interval.high < 0 and all(turn is not None and turn < 0 for turn in rise.by_turn):
+        return "faster"
+    return "no_difference_shown"
 
 
 def as_json(report: LoadReport, *, summary: str) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def as_json(report: LoadReport, *, summary: str) -> dict[str, Any]:
             for model, figures in report.models.items()
         ],
         "p95_rise": {
-            f"gen_ai.server.{name}": rise and {"share": rise.share, **asdict(rise.interval)}
+            f"gen_ai.server.{name}": rise and {**asdict(rise), "verdict": verdict_of(rise)}
             for name, rise in report.rises.items()
         },
     }

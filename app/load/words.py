@@ -1,13 +1,20 @@
 """A load run in plain words: how long people wait, what tuning changed, what it costs, what to mind."""
 
 from app.load.cost import Cost
-from app.load.figures import ModelFigures
-from app.load.report import LoadReport, Rise
+from app.load.figures import ModelFigures, Rise
+from app.load.report import LoadReport, Verdict, verdict_of
 
 # A p99 of fewer requests is about the slowest of them.
 ENOUGH_FOR_P99 = 100
 _MANY_LEFT, _GROWTH = 0.25, 1.5
-_LATE_SECONDS = 0.01
+_LATE_SECONDS, _LATE_SHARE = 0.01, 0.05
+
+_VERDICTS: dict[Verdict, str] = {
+    "slower": "slower",
+    "faster": "faster",
+    "no_difference_shown": "no difference shown",
+    "too_few_turns": "too few turns to tell it from other work on the machine",
+}
 
 
 def summary(report: LoadReport) -> str:
@@ -43,7 +50,9 @@ def _difference(report: LoadReport) -> str:
     if rise is None:
         return ""
     base, other = report.models.values()
-    said = f"Its p95 is {rise_text(rise)} against {report.plan.models[0]}: {_verdict(rise)}."
+    higher = sum(turn is not None and turn > 0 for turn in rise.by_turn)
+    turns = f"higher in {higher} of {len(rise.by_turn)} turns"
+    said = f"Its p95 is {rise_text(rise)} against {report.plan.models[0]}, {turns}: {_VERDICTS[verdict_of(rise)]}."
     if base.answer_lengths is None or other.answer_lengths is None:
         return said
     lengths = f"{other.answer_lengths.mean:.0f} tokens on average, the base's {base.answer_lengths.mean:.0f}"
@@ -53,12 +62,6 @@ def _difference(report: LoadReport) -> str:
 def rise_text(rise: Rise) -> str:
     """`+8 % [-3, +20]`."""
     return f"{100 * rise.share:+.0f} % [{100 * rise.interval.low:+.0f}, {100 * rise.interval.high:+.0f}]"
-
-
-def _verdict(rise: Rise) -> str:
-    if rise.interval.low > 0:
-        return "slower"
-    return "faster" if rise.interval.high < 0 else "no difference shown"
 
 
 def _good(figures: ModelFigures) -> str:
@@ -81,10 +84,11 @@ def _cautions(report: LoadReport, model: str, figures: ModelFigures) -> list[str
             f"{model} did not keep up: {reached.left} of {figures.requests} requests were unanswered when the last one "
             f"came, {reached.left_halfway} halfway. Its times grow with the length of the run; take a lower --rate."
         )
-    if figures.sent_late_p99_seconds > _LATE_SECONDS:
+    first = figures.times["time_to_first_token"]
+    if first is not None and figures.sent_late_p99_seconds > max(_LATE_SECONDS, _LATE_SHARE * first.p50):
         found.append(
-            f"This program itself was up to {_ms(figures.sent_late_p99_seconds)} late in asking {model}, which is in the "
-            "times; run it on another machine."
+            f"This program itself was up to {_ms(figures.sent_late_p99_seconds)} late in asking {model}, which is in "
+            "the times; run it on another machine."
         )
     if model == report.plan.models[-1] and figures.requests < ENOUGH_FOR_P99:
         found.append(
