@@ -13,9 +13,8 @@ from app.contracts.reports import SuspectLabel
 from app.contracts.rows import LabelledText, Row
 from workers.engine.base_model import ResidentBase
 from workers.engine.recipes.head import (
-    Probe,
     class_losses,
-    fit_probe,
+    fit_head,
     head_logits,
     head_vectors,
     pool,
@@ -101,7 +100,7 @@ class TextClassification:
         if not is_fresh:
             return Beginning()
         lines, features, targets = self._frozen(rows, poll)
-        start_head(adapter, fit_probe(features, targets, len(self.labels), poll=poll, is_multi=self.is_multi_label))
+        start_head(adapter, fit_head(features, targets, len(self.labels), poll=poll, is_multi=self.is_multi_label))
         sentence = (
             f"The head of {len(self.labels)} labels starts from a logistic regression on the frozen base's features."
         )
@@ -116,11 +115,6 @@ class TextClassification:
             for one in found
         )
         return Beginning((sentence,), suspects)
-
-    def probe(self, rows: Sequence[LabelledIds], poll: Poll) -> Probe:
-        """Logistic regression on the frozen base's features of the rows."""
-        _, features, targets = self._frozen(rows, poll)
-        return fit_probe(features, targets, len(self.labels), poll=poll, is_multi=self.is_multi_label)
 
     def _frozen(self, rows: Sequence[LabelledIds], poll: Poll) -> tuple[list[int], Tensor, Tensor]:
         """Lines, the frozen base's features [n, hidden] and the targets of the rows, packed."""

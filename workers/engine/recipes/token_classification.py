@@ -11,7 +11,7 @@ from torch import Tensor
 
 from app.contracts.rows import Row, Span, TaggedText
 from workers.engine.base_model import ResidentBase
-from workers.engine.recipes.head import Probe, class_losses, fit_probe, head_logits, head_vectors, start_head
+from workers.engine.recipes.head import Fitted, Probe, class_losses, fit_probe, head_logits, head_vectors, start_head
 from workers.engine.recipes.label_scores import count_spans, span_f1
 from workers.engine.recipes.recipe import Beginning, EncodedRows, Poll, Score
 from workers.engine.recipes.tags import most_likely, tag_count, to_spans, to_tags
@@ -112,7 +112,8 @@ class TokenClassification:
         """Start the head from a probe on the frozen base."""
         if not is_fresh:
             return Beginning()
-        start_head(adapter, self.probe(rows, poll))
+        probe = self.probe(rows, poll)
+        start_head(adapter, Fitted(probe, start=probe))
         sentence = f"The head of {len(self.labels)} entity types starts from a logistic regression on frozen features."
         return Beginning((sentence,))
 
