@@ -176,10 +176,12 @@ def _judge(requirement: Requirement, figure: Figure | None) -> RequirementJudgem
         gap = f"The estimate itself is {limit - value:.3g} short, so more held-out rows alone will hardly show it."
         sentence = f"{start} {gap} {_remedy(figure.name)}"
         return RequirementJudgement(requirement=requirement, outcome="not_shown", figure=figure, sentence=sentence)
-    rows = math.ceil(figure.n * ((value - worst) / (value - limit)) ** 2)
-    if rows > _MOST_ROWS:
+    # How many times narrower the interval must be; compared before it is squared, which may be too large a number.
+    narrower = (value - worst) / (value - limit)
+    if narrower > math.sqrt(_MOST_ROWS / figure.n):
         sentence = f"{start} It lies too near the limit for held-out rows to tell. {_remedy(figure.name)}"
         return RequirementJudgement(requirement=requirement, outcome="not_shown", figure=figure, sentence=sentence)
+    rows = math.ceil(figure.n * narrower**2)
     wanted = f"About {rows} held-out rows ({rows - figure.n} more) would show it if the figure stays what it is."
     return RequirementJudgement(
         requirement=requirement, outcome="not_shown", figure=figure, rows_wanted=rows, sentence=f"{start} {wanted}"

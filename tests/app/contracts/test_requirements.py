@@ -142,8 +142,9 @@ def test_an_estimate_below_the_limit_is_not_sent_for_more_held_out_rows():
     assert "0.02 short" in found.sentence
 
 
-def test_an_estimate_on_the_limit_is_not_sent_for_a_million_rows():
-    found = judge("f1 >= 0.8", figure("f1", 0.8001, 0.76, 0.84))
+@pytest.mark.parametrize(("line", "value", "low"), [("f1 >= 0.8", 0.8001, 0.76), ("f1 >= -1e-281", 0.0, -1.0)])
+def test_an_estimate_on_the_limit_is_not_sent_for_a_million_rows(line, value, low):
+    found = judge(line, figure("f1", value, low, value + 0.04))
     assert found.rows_wanted is None
     assert "too near the limit" in found.sentence
 
