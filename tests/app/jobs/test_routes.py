@@ -6,7 +6,6 @@ import openai
 import pytest
 
 from app.identity.policy import Role
-from tests.support.evaluations import evaluation
 from tests.support.job_world import JobWorld, adapter, chat_rows, metric, preference_rows
 
 
@@ -408,21 +407,3 @@ def test_a_stream_cannot_be_resumed_from_nonsense(world, client):
 def test_wrong_keys_are_refused(world, openai_client):
     with pytest.raises(openai.AuthenticationError):
         openai_client.with_options(api_key="sk-wrong").fine_tuning.jobs.list()
-
-
-def test_an_evaluation_is_read_as_json_and_as_a_page_by_its_team_alone(world, client):
-    task = world.running()
-    path = f"/v1/fine_tuning/jobs/{task.job_id}/evaluation"
-    absent = client.get(path)
-    assert (absent.status_code, "no evaluation yet" in absent.json()["error"]["message"]) == (404, True)
-    with world.services() as s:
-        s.job_worker.record_evaluation(task.job_id, task.fence, evaluation())
-    found = client.get(path).raise_for_status().json()
-    assert found["judgement"]["verdict"] == "better"
-    assert found["summary"].startswith("On 400 held-out rows the tuned model is better than the base")
-    assert world.messages(task.job_id)[-1] == f"Evaluation. {found['summary']}"
-    report = client.get(f"{path}/report").raise_for_status()
-    assert report.headers["content-type"].startswith("text/html")
-    assert found["summary"] in report.text
-    missing = client.get("/v1/fine_tuning/jobs/ftjob-none/evaluation")
-    assert missing.status_code == 404
