@@ -13,6 +13,7 @@ from app.evals.worker_service import EvalWorkerService
 from app.files.service import FileService
 from app.files.uploads import UploadService
 from app.identity.service import IdentityService
+from app.jobs.evaluations import EvaluationService
 from app.jobs.service import JobService
 from app.jobs.worker_service import JobWorkerService
 from app.pool.service import PoolService
@@ -65,6 +66,10 @@ class Services:
         return JobService(self.work, self.context, self.files, self.bases, self.registry, self.audit)
 
     @cached_property
+    def evaluations(self) -> EvaluationService:
+        return EvaluationService(self.work, self.files, self.registry, self.audit)
+
+    @cached_property
     def job_worker(self) -> JobWorkerService:
         return JobWorkerService(
             self.work, self.context, self.files, self.datasets, self.bases, self.registry, self.pool, self.audit
@@ -76,7 +81,7 @@ class Services:
 
     @cached_property
     def stages(self) -> StageService:
-        return StageService(self.registry, self.jobs, self.audit)
+        return StageService(self.registry, self.jobs, self.evaluations, self.audit)
 
     @cached_property
     def evals(self) -> EvalService:

@@ -15,6 +15,7 @@ import app.evals.routes
 import app.files.routes
 import app.files.upload_routes
 import app.identity.routes
+import app.jobs.evaluation_routes
 import app.jobs.routes
 import app.pool.routes
 import app.previews.routes
@@ -39,6 +40,7 @@ ROUTERS = (
     app.registry.routes.router,
     app.pool.routes.router,
     app.jobs.routes.router,
+    app.jobs.evaluation_routes.router,
     app.chat.routes.router,
     app.chat.predict_routes.router,
     app.previews.routes.router,

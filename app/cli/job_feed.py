@@ -12,25 +12,30 @@ _POLL_SECONDS = 1.0
 # A restarting service must not end the watching.
 _PATIENCE_SECONDS = 120.0
 
+JOBS = "/v1/fine_tuning/jobs"
 Item = tuple[str, dict[str, Any]]
 
 
-def follow(client: Client, job_id: str) -> Iterator[Item]:
-    """("event", …) and, after the events that led to a status, ("job", …); the last item is the ended job."""
+def follow(client: Client, job_id: str, *, of: str = JOBS) -> Iterator[Item]:
+    """("event", …) and, after the events that led to a status, ("job", …); the last item is the ended job.
+
+    `of` is the path of the collection that it is in.
+    """
+    path = f"{of}/{job_id}"
     try:
-        yield from _patiently(_Stream(client, job_id))
+        yield from _patiently(_Stream(client, path))
     except ServiceError as error:
         if error.status not in {404, 405, 406}:
             raise
-        yield from _patiently(_Polls(client, job_id))
+        yield from _patiently(_Polls(client, path))
 
 
 class _Stream:
     """Server-sent events; a broken connection goes on after the last event seen."""
 
-    def __init__(self, client: Client, job_id: str) -> None:
+    def __init__(self, client: Client, path: str) -> None:
         self._client = client
-        self._path = f"/v1/fine_tuning/jobs/{job_id}"
+        self._path = path
         self._last_id: str | None = None
 
     def read(self) -> Iterator[Item]:
@@ -48,9 +53,9 @@ class _Stream:
 class _Polls:
     """The wire every client has: the job and its events, asked for again and again."""
 
-    def __init__(self, client: Client, job_id: str) -> None:
+    def __init__(self, client: Client, path: str) -> None:
         self._client = client
-        self._path = f"/v1/fine_tuning/jobs/{job_id}"
+        self._path = path
         self._seen: set[str] = set()
 
     def read(self) -> Iterator[Item]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.cli.client import Client
-from app.cli.job_feed import follow
+from app.cli.job_feed import JOBS, follow
 from app.cli.session import duration_text, make_console
 
 _PLAIN_LINE_SECONDS = 5.0
@@ -98,11 +98,13 @@ class JobView:
             self._console.print(detail)
 
 
-def watch(client: Client, job_id: str, console: Console | None = None) -> tuple[dict[str, Any], list[Milestone]]:
-    """Show the job until it ends; its last state and the moments its statuses began."""
+def watch(
+    client: Client, job_id: str, console: Console | None = None, *, of: str = JOBS
+) -> tuple[dict[str, Any], list[Milestone]]:
+    """Show the job, one of the collection `of`, until it ends; its last state and when its statuses began."""
     with JobView(console or make_console()) as view:
         job: dict[str, Any] = {}
-        for kind, value in follow(client, job_id):
+        for kind, value in follow(client, job_id, of=of):
             if kind == "job":
                 job = value
                 view.show_job(value)

@@ -225,6 +225,14 @@ class Sample(Contract):
     tuned: str
 
 
+class LeakedRows(Contract):
+    """Held-out rows whose prompt was trained on, scored apart: what they would have added is memory, not skill."""
+
+    rows: int
+    base: tuple[Figure, ...]
+    tuned: tuple[Figure, ...]
+
+
 class Evaluation(Contract):
     """Base beside tuned on the same rows, same templates, same decoding."""
 
@@ -233,7 +241,7 @@ class Evaluation(Contract):
     rows: int
     base_is: str = Field(
         default="the base model",
-        description="what stands for the base: itself, or a linear probe on its frozen features",
+        description="what stands for the base: itself, a linear probe on its frozen features, or an earlier model",
     )
     dropped: tuple[tuple[int, str], ...] = ()
     labels: tuple[str, ...] | None
@@ -241,6 +249,7 @@ class Evaluation(Contract):
     tuned: ModelScores
     judgement: Judgement | None = Field(default=None, description="what may be said of the two")
     samples: tuple[Sample, ...]
+    leaked: LeakedRows | None = Field(default=None, description="rows that were trained on; in no figure but these")
     requirements: tuple[RequirementJudgement, ...] = Field(
         default=(), description="the job's sheet against the tuned model's figures; judged when recorded"
     )

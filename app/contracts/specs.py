@@ -129,17 +129,21 @@ class TrainSpec(Contract):
 
 
 class EvalSpec(Contract):
-    """Base beside tuned on held-out rows."""
+    """Base, or an earlier adapter in its place, beside tuned on held-out rows."""
 
     kind: Literal["evaluate"] = "evaluate"
     version: Literal[1] = 1
     run_id: str
     base: BaseRef
     adapter: AdapterRef
+    against: AdapterRef | None = Field(default=None, description="stands in the base's place: an earlier version")
     recipe: Recipe = "chat"
     is_multi_label: bool = False
     dpo: DpoSpec | None = Field(default=None, description="of the preference recipe: as in training")
     rows: str = Field(description="path of the canonical held-out rows")
+    leaked_lines: tuple[int, ...] = Field(
+        default=(), description="lines of `rows` whose prompt was trained on: scored apart, never in the figures"
+    )
     calibration_rows: str | None = Field(
         default=None, description="path of rows, not held out, on which a classifier's temperature is fitted"
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.datasets.facts import RowFacts
 from app.datasets.report import Split, SplitMethod
-from app.datasets.split import choose_heldout, choose_selection, leaked, leaked_normalized
+from app.datasets.split import choose_heldout, choose_selection, leaked, leaked_lines
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,11 @@ class Division:
     def rows(self) -> list[RowFacts]:
         return [*self.train, *self.selection, *self.heldout]
 
+    @property
+    def leaked_lines(self) -> tuple[int, ...]:
+        """Lines of held-out rows whose prompt is among the others."""
+        return leaked_lines([*self.train, *self.selection], self.heldout)
+
     def split(self) -> Split:
         others = [*self.train, *self.selection]
         return Split(
@@ -30,7 +35,7 @@ class Division:
             selection_rows=len(self.selection),
             heldout_rows=len(self.heldout),
             leaked_rows=leaked(others, self.heldout),
-            leaked_rows_normalized=leaked_normalized(others, self.heldout),
+            leaked_rows_normalized=len(self.leaked_lines),
         )
 
     def label_counts(self) -> dict[str, int]:

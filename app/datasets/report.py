@@ -103,6 +103,9 @@ class PreparedDataset(Contract):
     heldout_path: str
     heldout_sha256: str
     heldout_rows: int
+    leaked_lines: tuple[int, ...] = Field(
+        default=(), description="held-out rows whose prompt is in the other rows too, but for case and punctuation"
+    )
     labels: tuple[str, ...] | None
     is_multi_label: bool
     is_completion: bool

@@ -101,6 +101,7 @@ class DatasetService:
             heldout_path=str(sides.heldout.path),
             heldout_sha256=sides.heldout.sha256,
             heldout_rows=sides.heldout.rows,
+            leaked_lines=division.leaked_lines,
             labels=report.labels,
             is_multi_label=report.is_multi_label,
             is_completion=report.format == "completion",

@@ -66,10 +66,10 @@ def leaked(train: Sequence[RowFacts], heldout: Sequence[RowFacts]) -> int:
     return sum(row.prompt_hash in seen for row in heldout)
 
 
-def leaked_normalized(train: Sequence[RowFacts], heldout: Sequence[RowFacts]) -> int:
-    """The same, where case, spaces and punctuation make no difference."""
+def leaked_lines(train: Sequence[RowFacts], heldout: Sequence[RowFacts]) -> tuple[int, ...]:
+    """Lines of such rows, where case, spaces and punctuation make no difference."""
     seen = {row.group_hash for row in train}
-    return sum(row.group_hash in seen for row in heldout)
+    return tuple(row.line for row in heldout if row.group_hash in seen)
 
 
 def _by_prompt(row: RowFacts) -> bytes:

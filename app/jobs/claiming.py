@@ -14,11 +14,12 @@ from app.db.tables import Job
 from app.files.service import FileService
 from app.jobs import event_texts
 from app.jobs.ending import JobEndings
+from app.jobs.evaluable import check_evaluable
 from app.jobs.hyperparameters import RunFacts, resolve
 from app.jobs.ledger import JobLedger
 from app.jobs.parents import Unsuited, check_recipe, head_labels
 from app.jobs.repository import JobRepository
-from app.jobs.states import Event
+from app.jobs.states import Event, JobPurpose
 from app.jobs.training_spec import training_spec
 from app.jobs.unusual import unusual
 from app.jobs.worker_messages import ParentAdapter, ResumeCheckpoint, TrainingTask, ValidationTask
@@ -71,12 +72,16 @@ class JobClaims:
             self._endings.fail(job, actor, error)
             return
         try:
-            self._fix_numbers(job, report)
+            if job.purpose == JobPurpose.EVALUATION:
+                check_evaluable(job, report)
+            else:
+                self._fix_numbers(job, report)
         except Unsuited as error:
-            unsuited = WorkerError(kind="usage", code="unsupported_task", message=str(error), param="training_file")
+            param = "file" if job.purpose == JobPurpose.EVALUATION else "training_file"
+            unsuited = WorkerError(kind="usage", code="unsupported_task", message=str(error), param=param)
             self._endings.fail(job, actor, unsuited)
             return
-        for warning in report.warnings:
+        for warning in report.warnings if job.purpose == JobPurpose.TRAINING else ():
             self._ledger.say(job, warning, level="warn")
         self._ledger.apply(job, Event.VALIDATE, actor, event_texts.QUEUED, sha256=report.training.sha256)
         self._endings.free(job)
@@ -95,7 +100,7 @@ class JobClaims:
             base=self._bases.ref(self._bases.get(job.base_id)),
             training_file=self._source(job.team_id, job.training_file, "training_file"),
             validation_file=self._optional_source(job),
-            parent=_parent(job),
+            parent=_adapter(job.parent_adapter),
             task=task_of(recipe),
             method=job.method["type"],
             recipe=recipe,
@@ -107,6 +112,8 @@ class JobClaims:
             attempts=job.attempts,
             has_evaluation=job.evaluation is not None,
             final_model_id=job.tuned_model_id,
+            purpose=JobPurpose(job.purpose),
+            against=_adapter(job.against_adapter),
         )
 
     def _fix_numbers(self, job: Job, report: DatasetReport) -> None:
@@ -199,12 +206,11 @@ def _adapted(job: Job) -> dict[str, Any] | None:
     return None if parent is None else {"tuning": parent.get("tuning", "adapter"), "lora": parent.get("lora")}
 
 
-def _parent(job: Job) -> ParentAdapter | None:
-    parent = job.parent_adapter
-    if parent is None:
+def _adapter(stored: dict[str, Any] | None) -> ParentAdapter | None:
+    if stored is None:
         return None
     return ParentAdapter(
-        **{name: parent[name] for name in ("model_id", "archive_key", "archive_sha256", "adapter_sha256")}
+        **{name: stored[name] for name in ("model_id", "archive_key", "archive_sha256", "adapter_sha256")}
     )
 
 

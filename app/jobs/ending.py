@@ -8,7 +8,7 @@ from app.jobs import event_texts
 from app.jobs.ledger import JobLedger
 from app.jobs.repository import JobRepository
 from app.jobs.results import JobResults
-from app.jobs.states import TERMINAL, Event, Status
+from app.jobs.states import TERMINAL, Event, JobPurpose, Status
 
 FIRST_DELAY_SECONDS = 2.0
 MAX_DELAY_SECONDS = 60.0
@@ -62,6 +62,12 @@ class JobEndings:
         if job.status == Status.CANCELLED:
             self.free(job)
             return False
+        if job.purpose == JobPurpose.EVALUATION:
+            if job.evaluation is None:
+                raise ValueError(f"evaluation {job.id} cannot succeed before its result is recorded")
+            self._ledger.apply(job, Event.SUCCEED, actor, event_texts.SUCCEEDED)
+            self.free(job)
+            return True
         if job.tuned_model_id is None:
             raise ValueError(f"job {job.id} cannot succeed before its final checkpoint is published")
         job.trained_tokens = trained_tokens

@@ -13,6 +13,7 @@ PAUSED = "Fine-tuning job paused"
 RESUMED = "Fine-tuning job resumed"
 GOES_ON = "Fine-tuning job goes on"
 REQUEUED = "The worker let go of the job; it waits in the queue"
+EVALUATION_CANCELLED = "Evaluation cancelled"
 _MAX_NAMED_ROWS = 10
 
 
@@ -25,8 +26,14 @@ def validating(training_file: str, validation_file: str | None) -> str:
     return f"Validating training file: {training_file}{also}"
 
 
-def continued(attempt: int) -> str:
-    return f"Fine-tuning job continued (attempt {attempt})"
+def evaluating(model_id: str, file_id: str, against: str) -> str:
+    return f"Evaluating {model_id} on {file_id}, beside {against}"
+
+
+def begun(*, is_evaluation: bool, is_first: bool, attempt: int) -> str:
+    if is_first:
+        return "Evaluation started" if is_evaluation else STARTED
+    return f"{'Evaluation' if is_evaluation else 'Fine-tuning job'} continued (attempt {attempt})"
 
 
 def integrations_stored(kinds: str) -> str:

@@ -6,13 +6,31 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
+from app.errors import InvalidInput
 from app.jobs.objects import event_object
 from app.jobs.service import News
 
 POLL_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 15.0
 PAGE_EVENTS = 200
+_MAX_SEQUENCE = 2**63 - 1
+
+
+def event_stream(read: Callable[[int], News], *, since: int) -> StreamingResponse:
+    """The frames of `follow` as an answer that no cache and no proxy holds back."""
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(follow(read, since=since), media_type="text/event-stream", headers=headers)
+
+
+def sequence_of(last_event_id: str | None) -> int:
+    """The sequence number to go on after; `InvalidInput` for what no frame had as its id."""
+    if last_event_id is None or last_event_id == "":
+        return 0
+    if last_event_id.isascii() and last_event_id.isdecimal() and int(last_event_id) <= _MAX_SEQUENCE:
+        return int(last_event_id)
+    raise InvalidInput("The header Last-Event-ID must be an id of this stream.", param="Last-Event-ID")
 
 
 async def follow(

@@ -6,7 +6,7 @@ from app.audit.service import AuditService
 from app.db.tables import Job
 from app.jobs import event_texts
 from app.jobs.repository import JobRepository
-from app.jobs.states import TERMINAL, Event, Status, after
+from app.jobs.states import TERMINAL, Event, JobPurpose, Status, after
 
 
 class JobLedger:
@@ -58,7 +58,8 @@ class JobLedger:
             fence=job.fence,
         )
         is_first = job.started_at == job.claimed_at
-        self.say(job, event_texts.STARTED if is_first else event_texts.continued(job.attempts + 1))
+        is_evaluation = job.purpose == JobPurpose.EVALUATION
+        self.say(job, event_texts.begun(is_evaluation=is_evaluation, is_first=is_first, attempt=job.attempts + 1))
 
     def say(
         self,

@@ -13,6 +13,7 @@ from app.db.base import Json
 from app.db.keyset import Page, fetch_page
 from app.db.tables import CheckpointRow, Job, JobEvent, JobMetric
 from app.ids import Prefix, new_id
+from app.jobs.states import JobPurpose
 
 
 class JobRepository:
@@ -25,27 +26,44 @@ class JobRepository:
         self._session.add(job)
         self._session.flush()
 
-    def find(self, team_id: str, job_id: str) -> Job | None:
-        return self._session.scalar(select(Job).where(Job.id == job_id, Job.team_id == team_id))
+    def find(self, team_id: str, job_id: str, purpose: JobPurpose = JobPurpose.TRAINING) -> Job | None:
+        return self._session.scalar(select(Job).where(Job.id == job_id, Job.team_id == team_id, Job.purpose == purpose))
+
+    def find_of_any_team(self, job_id: str) -> Job | None:
+        """The training that made a model; models are shared between teams, jobs are not."""
+        return self._session.scalar(select(Job).where(Job.id == job_id, Job.purpose == JobPurpose.TRAINING))
 
     def find_spec(self, job_id: str) -> Json | None:
         """The settings of the run of any team's job."""
         return self._session.scalar(select(Job.spec).where(Job.id == job_id))
 
-    def lock(self, team_id: str, job_id: str) -> Job | None:
+    def lock(self, team_id: str, job_id: str, purpose: JobPurpose = JobPurpose.TRAINING) -> Job | None:
         """The job, until the end of the transaction nobody else's to change."""
         return self._session.scalar(
             select(Job)
-            .where(Job.id == job_id, Job.team_id == team_id)
+            .where(Job.id == job_id, Job.team_id == team_id, Job.purpose == purpose)
             .with_for_update()
             .execution_options(populate_existing=True)
         )
 
     def list(
-        self, team_id: str, *, metadata: dict[str, str] | None, no_metadata: bool, after: str | None, limit: int
+        self,
+        team_id: str,
+        *,
+        metadata: dict[str, str] | None = None,
+        no_metadata: bool = False,
+        model_id: str | None = None,
+        purpose: JobPurpose = JobPurpose.TRAINING,
+        after: str | None,
+        limit: int,
     ) -> Page[Job]:
-        """Newest first. `metadata` are pairs a job must have; `no_metadata` asks for jobs without any."""
+        """Newest first. `metadata` are pairs a job must have; `no_metadata` asks for jobs without any.
+
+        `model_id` is the model they continue from, or score.
+        """
         where: list[ColumnElement[bool]] = []
+        if model_id is not None:
+            where.append(Job.parent_model_id == model_id)
         if metadata:
             where.append(Job.user_metadata.contains(metadata))
         if no_metadata:
@@ -55,7 +73,7 @@ class JobRepository:
             Job,
             order_by=[Job.created_at, Job.id],
             identity=Job.id,
-            scope=[Job.team_id == team_id],
+            scope=[Job.team_id == team_id, Job.purpose == purpose],
             where=where,
             after=after,
             limit=limit,

@@ -1,6 +1,5 @@
 """/v1/fine_tuning/jobs: OpenAI's routes, then `metrics`, `evaluation` and `stream` of ours."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -10,11 +9,10 @@ from app.api.dependencies import ContextDep, ServicesDep, allow
 from app.api.edge import WorkRoute
 from app.api.pagination import After, Limit10, Limit20, ListPage, list_page
 from app.contracts.reports import Evaluation
-from app.errors import InvalidInput
 from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
-from app.jobs.following import PAGE_EVENTS, follow
+from app.jobs.following import PAGE_EVENTS, event_stream, sequence_of
 from app.jobs.objects import (
     CheckpointObject,
     EventObject,
@@ -32,7 +30,6 @@ from app.reports.page import page
 router = APIRouter(prefix="/v1/fine_tuning/jobs", route_class=WorkRoute, tags=["Fine-tuning"])
 Reader = Annotated[Caller, Depends(allow(Permission.JOBS_READ))]
 Writer = Annotated[Caller, Depends(allow(Permission.JOBS_WRITE))]
-_MAX_SEQUENCE = 2**63 - 1
 
 
 @router.post("")
@@ -152,15 +149,4 @@ def stream_job(
         with context.database.unit_of_work() as work:
             return Services(context, work).jobs.news(caller, job_id, since=since, limit=PAGE_EVENTS)
 
-    frames: AsyncIterator[str] = follow(read, since=_sequence(last_event_id))
-    return StreamingResponse(
-        frames, media_type="text/event-stream", headers={"cache-control": "no-store", "x-accel-buffering": "no"}
-    )
-
-
-def _sequence(last_event_id: str | None) -> int:
-    if last_event_id is None or last_event_id == "":
-        return 0
-    if last_event_id.isascii() and last_event_id.isdecimal() and int(last_event_id) <= _MAX_SEQUENCE:
-        return int(last_event_id)
-    raise InvalidInput("The header Last-Event-ID must be an id of this stream.", param="Last-Event-ID")
+    return event_stream(read, since=sequence_of(last_event_id))

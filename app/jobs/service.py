@@ -73,9 +73,9 @@ class JobService:
         model = self._resolve(caller, body.model)
         parent = describe_parent(model, self._spec_of(model))
         check_fits(body, settings, model.base_row, parent)
-        training_file = self._training_file(caller, body.training_file, "training_file")
+        training_file = fine_tune_file(self._files, caller, body.training_file, "training_file")
         if body.validation_file is not None:
-            self._training_file(caller, body.validation_file, "validation_file")
+            fine_tune_file(self._files, caller, body.validation_file, "validation_file")
         recipe = asked_recipe(body)
         job = Job(
             id=new_id(Prefix.JOB),
@@ -219,18 +219,20 @@ class JobService:
         """How the job that made a model adapted its base."""
         return None if model.job_id is None else self._repository.find_spec(model.job_id)
 
-    def _training_file(self, caller: Caller, file_id: str, param: str) -> File:
-        try:
-            file = self._files.get(caller.team_id, file_id, param=param)
-        except NotFound:
-            raise InvalidInput(f"invalid {param}: {file_id}", param=param, code="invalid_file") from None
-        if file.purpose != Purpose.FINE_TUNE:
-            raise InvalidInput(
-                f"The file {file_id} has the purpose '{file.purpose}'; upload it with the purpose 'fine-tune'.",
-                param=param,
-                code="invalid_file_purpose",
-            )
-        return file
+
+def fine_tune_file(files: FileService, caller: Caller, file_id: str, param: str) -> File:
+    """A file of rows that the caller's team may use; `InvalidInput` names `param`."""
+    try:
+        file = files.get(caller.team_id, file_id, param=param)
+    except NotFound:
+        raise InvalidInput(f"invalid {param}: {file_id}", param=param, code="invalid_file") from None
+    if file.purpose != Purpose.FINE_TUNE:
+        raise InvalidInput(
+            f"The file {file_id} has the purpose '{file.purpose}'; upload it with the purpose 'fine-tune'.",
+            param=param,
+            code="invalid_file_purpose",
+        )
+    return file
 
 
 def _following(job: Job, event: Event) -> Status:

@@ -15,6 +15,13 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+class JobPurpose(StrEnum):
+    """What a job of the pool is for. Both live by the same table."""
+
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+
+
 class Event(StrEnum):
     """What can happen to a job. The first three come from its owner, the rest from workers."""
 

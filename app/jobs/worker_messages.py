@@ -7,6 +7,7 @@ from typing import Any
 from app.contracts.specs import BaseRef, Recipe
 from app.datasets.source import SourceFile
 from app.datasets.tasks import Method, Task
+from app.jobs.states import JobPurpose
 
 
 class Directive(StrEnum):
@@ -69,6 +70,7 @@ class TrainingTask:
     training_file: SourceFile
     validation_file: SourceFile | None
     parent: ParentAdapter | None
+    """What the job continues from; of an evaluation, the model that is scored."""
     task: Task
     method: Method
     recipe: Recipe
@@ -84,6 +86,9 @@ class TrainingTask:
     """True if an earlier attempt already recorded the evaluation."""
     final_model_id: str | None
     """Set if an earlier attempt already published the final adapter."""
+    purpose: JobPurpose = JobPurpose.TRAINING
+    against: ParentAdapter | None = None
+    """Of an evaluation: the model in the base's place."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ its lease runs out unrenewed. Every write here is refused with `Fenced` once tha
 clock alone decides about leases.
 """
 
+from typing import Any
+
 from app.audit.service import AuditService
 from app.bases.service import BaseService
 from app.context import Context
@@ -125,9 +127,11 @@ class JobWorkerService:
             self._ledger.apply(job, Event.CONTINUE, _actor(job), event_texts.GOES_ON)
         return Directive.CONTINUE
 
-    def record_event(self, job_id: str, fence: int, message: str, *, level: str = "info") -> None:
-        """Tell the job's owner something."""
-        self._ledger.say(self._held(job_id, fence), message, level=level)
+    def record_event(
+        self, job_id: str, fence: int, message: str, *, level: str = "info", data: dict[str, Any] | None = None
+    ) -> None:
+        """Tell the job's owner something; `data` for programs."""
+        self._ledger.say(self._held(job_id, fence), message, level=level, data=data)
 
     def record_encoded(self, job_id: str, fence: int, encoded: Encoded) -> None:
         """What became of every row; stored with the job, with a warning event if rows were dropped or cut."""

@@ -49,7 +49,8 @@ class RegistryRepository:
     def open_job_on(self, model_id: str) -> str | None:
         """A job that still has to read this model's adapter."""
         is_open = Job.status.in_(("validating_files", "queued", "running", "paused"))
-        return self._session.scalar(select(Job.id).where(Job.parent_model_id == model_id, is_open).limit(1))
+        reads = or_(Job.parent_model_id == model_id, Job.against_model_id == model_id)
+        return self._session.scalar(select(Job.id).where(reads, is_open).limit(1))
 
     def is_archive_in_use(self, archive_key: str) -> bool:
         """Whether a model that is not deleted has its bytes there: a job's result may be one of its checkpoints too."""

@@ -167,7 +167,7 @@ class RegistryService:
         job_id = self._repository.open_job_on(model_id)
         if job_id is not None:
             raise Conflict(
-                f"The job {job_id} continues from `{model_id}`. Cancel it or let it finish first.", param="model"
+                f"The job {job_id} still reads `{model_id}`. Cancel it or let it finish first.", param="model"
             )
         self._repository.mark_deleted(model, self._context.clock.now())
         self._audit.record(caller.team_id, caller.actor, "model.delete", model_id, adapter_sha256=model.adapter_sha256)

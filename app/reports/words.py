@@ -42,10 +42,15 @@ def summary(evaluation: Evaluation) -> str:
     judged = evaluation.judgement
     if judged is None:
         return ""
-    sentences = [_finding(evaluation, judged), _cheap(judged), _weak(evaluation.tuned), _gate(evaluation.requirements)]
-    sentences += [
+    is_met = all(one.outcome == "pass" for one in evaluation.requirements)
+    sentences = [
+        _finding(evaluation, judged),
+        _cheap(judged),
+        _weak(evaluation.tuned),
+        _leaked(evaluation, judged.decides),
+        _gate(evaluation.requirements),
         _speed(evaluation.base.latency, evaluation.tuned.latency),
-        advice(judged, is_met=all(one.outcome == "pass" for one in evaluation.requirements)),
+        advice(judged, is_met=is_met, is_versions=judged.comparisons[0].against != "base"),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -67,8 +72,8 @@ def figure_of(scores: ModelScores, name: str) -> Figure | None:
     return next((figure for figure in scores.figures if figure.name == name), None)
 
 
-def advice(judged: Judgement, *, is_met: bool = True) -> str:
-    """What to do now; `is_met`: no requirement is open."""
+def advice(judged: Judgement, *, is_met: bool = True, is_versions: bool = False) -> str:
+    """What to do now; `is_met`: no requirement is open; `is_versions`: an earlier model stands in the base's place."""
     if judged.verdict == "worse":
         return "Do not use it: look at the rows it gets wrong, and at the training data, before another run."
     if not is_met:
@@ -78,7 +83,8 @@ def advice(judged: Judgement, *, is_met: bool = True) -> str:
     if judged.verdict == "better":
         return "Use it if the figures are good enough for the task."
     if judged.verdict == "no_difference_shown":
-        return "Keep the base: it is cheaper, and a difference that matters would have been seen."
+        keep = "Keep the earlier model: there is no reason to change" if is_versions else "Keep the base: it is cheaper"
+        return f"{keep}, and a difference that matters would have been seen."
     first = judged.comparisons[0]
     wanted = first.n * (first.smallest_detectable / (_RELEVANT * _WHOLE.get(first.name, 1.0))) ** 2
     return f"Hold out more rows, about {_round_up(wanted):,}, to see a difference of five points."
@@ -106,6 +112,16 @@ def _cheap(judged: Judgement) -> str:
     if not judged.baseline_better:
         return ""
     return f"A cheap answer is at least as good: {_and(judged.baseline_better)}."
+
+
+def _leaked(evaluation: Evaluation, decides: str) -> str:
+    if evaluation.leaked is None:
+        return ""
+    rows = evaluation.leaked.rows
+    first = next((figure for figure in evaluation.leaked.tuned if figure.name == decides), None)
+    value = "" if first is None else f" ({name_of(decides)} there: {show(decides, first.value)})"
+    one = "1 row was" if rows == 1 else f"{rows:,} rows were"
+    return f"{one} not counted, because training had seen {'it' if rows == 1 else 'them'}{value}."
 
 
 def _gate(judged: Sequence[RequirementJudgement]) -> str:

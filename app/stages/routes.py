@@ -24,4 +24,4 @@ def get_stage(model: str, caller: Reader, services: ServicesDep) -> StageObject:
 @router.post("/{model:path}/stage")
 def move_stage(model: str, caller: Writer, services: ServicesDep, body: StageMove) -> StageObject:
     """Approve a model, serve it, or take it back. What was not shown on held-out rows is refused with its reasons."""
-    return StageObject(id=model, stage=Stage(services.stages.move(caller, model, body.stage).stage))
+    return StageObject(id=model, stage=Stage(services.stages.move(caller, model, body).stage))

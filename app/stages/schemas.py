@@ -18,6 +18,9 @@ class StageMove(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     stage: Annotated[Stage, Field(strict=False)]
+    evaluation: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
+        default=None, description="an evaluation on demand to approve it by; default: that of the job that made it"
+    )
 
 
 class StageObject(BaseModel):

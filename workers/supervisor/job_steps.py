@@ -5,23 +5,22 @@ import time
 from pathlib import Path
 
 from app.contracts.errors import WorkerFailure, fatal
-from app.contracts.reports import Checkpoint, Encoded, Evaluation, Finished, Metric, Progress
-from app.contracts.specs import AdapterRef, EvalSpec, TrainSpec
+from app.contracts.reports import Checkpoint, Encoded, Finished, Metric
+from app.contracts.specs import AdapterRef, TrainSpec
 from app.datasets.report import PreparedDataset
+from app.jobs.states import JobPurpose
 from app.jobs.worker_messages import TrainingTask
 from app.logs import logger
 from workers.supervisor import checkpoint_folder
 from workers.supervisor.checkpoint_folder import CheckpointDamaged
 from workers.supervisor.engine_run import EngineRun
+from workers.supervisor.evaluation_step import EvaluationStep, Scored
 from workers.supervisor.held_job import HeldJob
 from workers.supervisor.publisher import Publisher
 from workers.supervisor.run_watch import StopReason
 from workers.supervisor.workspace import Workspace
 
 _METRICS_SECONDS = 1.0
-# Labels cost milliseconds: enough of them for an interval of the 95th percentile.
-_LATENCY_ROWS = {"text_classification": 100, "token_classification": 100}
-_PROGRESS_SECONDS = 10.0
 # With the engine's own grace this keeps a shutdown below 30 s.
 _SHUTDOWN_UPLOAD_SECONDS = 8.0
 
@@ -38,6 +37,7 @@ class JobSteps:
         self._publisher = publisher
         self._engine_run = engine_run
         self._run_id = f"{task.job_id}-{held.fence}"
+        self._evaluation = EvaluationStep(held, task, engine_run, self._run_id)
         self._metrics: list[Metric] = []
         self._metrics_written_at = -math.inf  # the first one is written as it comes
         self._offered_steps: set[int] = set()
@@ -48,14 +48,17 @@ class JobSteps:
     def run_all(self) -> None:
         """From the files to `succeeded`."""
         data = self._workspace.prepare(self._held.context)
+        if self._task.purpose is JobPurpose.EVALUATION:
+            self._evaluation.run(data, self._workspace.fetch_scored(self._held.context))
+            self._succeed(trained_tokens=0)
+            return
         finished = self._train(data)
         if data.heldout_rows > 0 and not self._task.has_evaluation:
-            self._evaluate(data, finished)
+            adapter = AdapterRef(id=self._task.job_id, path=finished.adapter_path, sha256=finished.adapter_sha256)
+            self._evaluation.run(data, Scored(adapter))
         while not self._publisher.drain(_METRICS_SECONDS):
             self._engine_run.watch.check()
-        self._engine_run.watch.check()
-        job_id, fence, tokens = self._held.job_id, self._held.fence, finished.trained_tokens
-        self._held.write(lambda jobs: jobs.succeed(job_id, fence, trained_tokens=tokens))
+        self._succeed(trained_tokens=finished.trained_tokens)
 
     def keep_value(self, reason: StopReason) -> bool:
         """Store the last checkpoint of a run cut short; whether nothing of worth is left on this disk alone."""
@@ -103,34 +106,6 @@ class JobSteps:
         finally:
             self._record_metrics()
         raise fatal("protocol", "The engine ended a training run without its result.")
-
-    def _evaluate(self, data: PreparedDataset, finished: Finished) -> None:
-        """Base beside tuned on the held-out rows, on the engine that has both in memory."""
-        self._say(f"Evaluating base and tuned model on {data.heldout_rows} held-out rows.")
-        spec = EvalSpec(
-            run_id=f"{self._run_id}-evaluation",
-            base=self._task.base,
-            adapter=AdapterRef(id=self._held.job_id, path=finished.adapter_path, sha256=finished.adapter_sha256),
-            recipe=self._task.recipe,
-            is_multi_label=self._task.is_multi_label,
-            dpo=self._task.spec.get("dpo"),
-            rows=data.heldout_path,
-            calibration_rows=data.selection_path,
-            latency_rows=_LATENCY_ROWS.get(self._task.recipe, EvalSpec.model_fields["latency_rows"].default),
-            labels=self._task.labels,
-            max_length=self._task.spec["max_length"],
-            seed=self._task.spec["seed"],
-        )
-        told_at = time.monotonic()
-        for report in self._engine_run.reports(spec):
-            match report:
-                case Evaluation():
-                    self._record_evaluation(report)
-                case Progress() if time.monotonic() - told_at >= _PROGRESS_SECONDS:
-                    told_at = time.monotonic()
-                    self._record_progress(report)
-                case _:
-                    pass
 
     def _train_spec(self, data: PreparedDataset) -> TrainSpec:
         context = self._held.context
@@ -200,11 +175,10 @@ class JobSteps:
     def _record_encoded(self, encoded: Encoded) -> None:
         self._held.write(lambda jobs: jobs.record_encoded(self._held.job_id, self._held.fence, encoded))
 
-    def _record_evaluation(self, evaluation: Evaluation) -> None:
-        self._held.write(lambda jobs: jobs.record_evaluation(self._held.job_id, self._held.fence, evaluation))
-
-    def _record_progress(self, progress: Progress) -> None:
-        self._say(f"Evaluation: {progress.done} of {progress.total} parts done.")
+    def _succeed(self, *, trained_tokens: int) -> None:
+        self._engine_run.watch.check()
+        job_id, fence = self._held.job_id, self._held.fence
+        self._held.write(lambda jobs: jobs.succeed(job_id, fence, trained_tokens=trained_tokens))
 
     def _say(self, message: str, *, level: str = "info") -> None:
         """Tell the job's owner."""

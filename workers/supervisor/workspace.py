@@ -11,11 +11,12 @@ from app.contracts.errors import transient
 from app.contracts.specs import AdapterRef
 from app.datasets.report import PreparedDataset
 from app.factory import Services
-from app.jobs.worker_messages import TrainingTask
+from app.jobs.worker_messages import ParentAdapter, TrainingTask
 from app.logs import logger
 from workers.supervisor import checkpoint_folder
 from workers.supervisor.adapter_archive import fetch_adapter
 from workers.supervisor.checkpoint_folder import CheckpointDamaged
+from workers.supervisor.evaluation_step import Scored
 
 _IDENTITY = "inputs.sha256"
 _ABANDONED_SECONDS = 3600.0
@@ -59,17 +60,24 @@ class Workspace:
             work.close()
 
     def fetch_parent(self, context: Context) -> AdapterRef | None:
-        """The adapter the job continues from, on local disk; a transient `WorkerFailure` if it cannot be had."""
-        parent = self._task.parent
-        if parent is None:
-            return None
+        """The adapter the job continues from or scores; a transient `WorkerFailure` if it cannot be had."""
+        return None if self._task.parent is None else self._fetch(context, self._task.parent, "parent")
+
+    def fetch_scored(self, context: Context) -> Scored:
+        """What an evaluation on demand scores; failures as `fetch_parent`."""
+        adapter = self.fetch_parent(context)
+        assert adapter is not None  # noqa: S101 - an evaluation names a model
+        against = self._task.against
+        return Scored(adapter, None if against is None else self._fetch(context, against, "against"))
+
+    def _fetch(self, context: Context, stored: ParentAdapter, name: str) -> AdapterRef:
         try:
-            folder = fetch_adapter(context.artifacts, parent, self.folder / "parent")
+            folder = fetch_adapter(context.artifacts, stored, self.folder / name)
         except (KeyError, ValueError, OSError) as error:
-            message = f"The adapter of {parent.model_id} could not be fetched from the artifact store."
+            message = f"The adapter of {stored.model_id} could not be fetched from the artifact store."
             logger.warning("%s %s", message, error)
             raise transient("parent_unavailable", message) from error
-        return AdapterRef(id=parent.model_id, path=str(folder), sha256=parent.adapter_sha256)
+        return AdapterRef(id=stored.model_id, path=str(folder), sha256=stored.adapter_sha256)
 
     def find_resume(self, context: Context) -> Path | None:
         """The newest whole checkpoint: this worker's own, or the published one if that is newer."""

@@ -1,4 +1,4 @@
-"""A fine-tuning job: what was asked, where it stands, and who holds its lease."""
+"""A job of the pool, which trains a model or scores one: what was asked, where it stands, who holds its lease."""
 
 from datetime import datetime
 from typing import Any
@@ -25,15 +25,21 @@ class Job(Base):
         CheckConstraint(
             "status IN ('validating_files','queued','running','paused','succeeded','failed','cancelled')", name="status"
         ),
+        CheckConstraint("purpose IN ('training', 'evaluation')", name="purpose"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"))
     created_by: Mapped[str]
+    purpose: Mapped[str] = mapped_column(server_default="training", doc="training, or evaluation of the parent")
     status: Mapped[str]
     base_id: Mapped[str] = mapped_column(ForeignKey("base_models.id"))
     parent_model_id: Mapped[str | None] = mapped_column(ForeignKey("tuned_models.id"))
     parent_adapter: Mapped[Json | None] = mapped_column(doc="where the parent's adapter lies, with its hashes")
+    against_model_id: Mapped[str | None] = mapped_column(
+        ForeignKey("tuned_models.id"), doc="of an evaluation: the earlier model in the base's place"
+    )
+    against_adapter: Mapped[Json | None] = mapped_column(doc="as `parent_adapter`")
     training_file: Mapped[str]
     validation_file: Mapped[str | None]
     suffix: Mapped[str | None]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.contracts.rows import ChatMessage, ChatRow, LabelledText, PreferenceRow, Span, TaggedText, TextPair
 from app.datasets.facts import facts_of
-from app.datasets.split import choose_heldout, choose_selection, heldout_count, leaked, leaked_normalized
+from app.datasets.split import choose_heldout, choose_selection, heldout_count, leaked, leaked_lines
 
 
 def fact(line, prompt, answer="x"):
@@ -72,7 +72,7 @@ def test_equal_prompts_are_equal_whatever_their_case_spaces_and_punctuation():
     first, second = labelled(1, "Where is my top-up?", "a"), labelled(2, " where  is my TOP up", "b")
     assert first.group_hash == second.group_hash
     assert first.prompt_hash != second.prompt_hash
-    assert (leaked([first], [second]), leaked_normalized([first], [second])) == (0, 1)
+    assert (leaked([first], [second]), leaked_lines([first], [second])) == (0, (2,))
 
 
 def test_signs_that_mean_something_make_another_prompt():
@@ -116,8 +116,8 @@ def test_no_label_loses_its_last_training_row_and_order_makes_no_difference(rows
     assert len(chosen) <= 2 * heldout_count(len(rows))
     assert len(selection) <= 2 * round(0.1 * len(rest))
     if by_prompt:
-        assert leaked_normalized(rest, heldout) == 0
-    assert leaked_normalized(train, [row for row in rest if row.line in selection]) == 0
+        assert not leaked_lines(rest, heldout)
+    assert not leaked_lines(train, [row for row in rest if row.line in selection])
     shuffled = list(rows)
     random.shuffle(shuffled)
     assert choose_heldout(shuffled) == (chosen, by_prompt)

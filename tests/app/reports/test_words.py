@@ -2,9 +2,10 @@
 
 import pytest
 
+from app.contracts.reports import LeakedRows
 from app.contracts.requirements import judge_sheet, parse_sheet
 from app.reports.words import summary
-from tests.support.evaluations import comparison, evaluation, scores, weak_class
+from tests.support.evaluations import comparison, evaluation, figure, scores, weak_class
 
 
 def test_a_better_model_is_said_to_be_better_with_its_difference_and_interval():
@@ -57,3 +58,19 @@ def test_shares_are_said_in_percent_and_their_differences_in_points():
     first = comparison("accuracy", 0.1)
     found = evaluation(judgement=judged.model_copy(update={"decides": "accuracy", "comparisons": (first,)}))
     assert "difference +10.0 points" in summary(found)
+
+
+def test_rows_that_training_has_seen_are_named_with_their_own_figure():
+    leaked = LeakedRows(rows=25, base=(figure(value=0.7),), tuned=(figure(value=0.99),))
+    said = summary(evaluation(leaked=leaked))
+    assert "25 rows were not counted, because training had seen them (macro-F1 there: 0.990)." in said
+
+
+def test_beside_an_earlier_model_no_difference_means_to_keep_that_model():
+    found = evaluation("no_difference_shown", base_is="ft:tiny:acme::one1")
+    judged = found.judgement.model_copy(
+        update={"comparisons": (comparison(verdict="no_difference_shown", against="ft:tiny:acme::one1"),)}
+    )
+    said = summary(found.model_copy(update={"judgement": judged}))
+    assert "does about as well as ft:tiny:acme::one1" in said
+    assert "Keep the earlier model: there is no reason to change" in said

@@ -4,7 +4,7 @@ import pytest
 
 from app.contracts.reports import Encoded
 from tests.support.evaluations import comparison, evaluation, figure, scores
-from tests.support.job_world import JobWorld, adapter, metric
+from tests.support.job_world import JobWorld, adapter, chat_rows, metric
 
 FEW_ROWS = "It was trained on 12 rows: a few hundred are usual."
 WRONG_LABELS = "40 of its 400 training labels look wrong: correct them and train again."
@@ -153,3 +153,39 @@ def test_the_difference_of_a_figure_is_no_figure_of_the_sheet(world, client):
     judged = found.judgement.model_copy(update={"comparisons": (comparison("injection_rise", 0.1),)})
     path = trained(world, found.model_copy(update={"judgement": judged}), requirements="injection_rise <= 5 points")
     assert "injection_rise" in move(client, path, "approved").json()["error"]["message"]
+
+
+def scored(world, client, stage_path, found):
+    """An evaluation on demand of the model, with this result; its id."""
+    model = stage_path.removeprefix("/v1/models/").removesuffix("/stage")
+    file = world.add_file(chat_rows(12, start=500))
+    body = {"model": model, "file": file, "requirements": SHEET}
+    created = client.post("/v1/evaluations", json=body).raise_for_status().json()["id"]
+    world.validate()
+    task = world.claim()
+    with world.services() as s:
+        s.job_worker.record_evaluation(created, task.fence, found)
+        s.job_worker.succeed(created, task.fence, trained_tokens=0)
+    return created
+
+
+def test_an_evaluation_on_demand_opens_the_gate_where_it_is_named(world, client):
+    path = trained(world, evaluation(tuned=tuned(0.72)), requirements=SHEET)
+    good = scored(world, client, path, evaluation(tuned=tuned(0.9)))
+    bad = scored(world, client, path, evaluation(tuned=tuned(0.5)))
+    assert move(client, path, "approved").status_code == 409
+    refused = client.post(path, json={"stage": "approved", "evaluation": bad})
+    assert (refused.status_code, "macro_f1 is 0.5" in refused.json()["error"]["message"]) == (409, True)
+    assert client.post(path, json={"stage": "approved", "evaluation": good}).json()["stage"] == "approved"
+    with world.services() as s:
+        last = s.audit.page(world.team.team_id, object_id=None, limit=1).rows[0]
+    assert (last.action, last.data["evaluation"]) == ("model.stage", good)
+
+
+def test_the_evaluation_of_another_model_opens_nothing(world, client):
+    path = trained(world, evaluation(tuned=tuned(0.72)), requirements=SHEET)
+    other = trained(world, evaluation(tuned=tuned(0.9)), requirements=SHEET)
+    found = scored(world, client, other, evaluation(tuned=tuned(0.9)))
+    refused = client.post(path, json={"stage": "approved", "evaluation": found})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "evaluation")
+    assert client.post(path, json={"stage": "approved", "evaluation": "fteval_none"}).status_code == 404

@@ -63,11 +63,11 @@ class _Run:
         spec = self._spec
         timed = self._questions[: spec.latency_rows]
         self._progress.total += 2 * (len(self._encoded.rows) + len(self._asked)) + len(timed) + 2
-        base = self._score(None, "base")
+        base = self._score(self._heldout.against, "base")
         tuned = self._score(adapter, "tuned")
         latency = measure_latency(
             self._resident,
-            {"base": None, "tuned": adapter},
+            {"base": self._heldout.against, "tuned": adapter},
             timed,
             new_tokens=min(spec.latency_new_tokens, self._resident.ref.context_length - 1),
             on_row=lambda: self._progress.advance(1, "latency"),
@@ -86,6 +86,7 @@ class _Run:
                 decides="macro_f1" if spec.labels else "loss",
                 beside=["accuracy", "loss"] if spec.labels else [],
                 rivals=[self._majority()] if spec.labels else [],
+                base_name=self._heldout.base_is,
                 seed=spec.seed,
             ),
             samples=_samples(self._asked, base.answers, tuned.answers),

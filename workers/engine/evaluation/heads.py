@@ -8,7 +8,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from app.contracts.errors import usage
 from app.contracts.reports import Evaluation, Latency
 from app.contracts.rows import LabelledText
 from workers.engine.evaluation.calibration import fit_temperature
@@ -38,15 +37,10 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
     """Probe beside tuned model on the same rows. Usage failure for an adapter of another task."""
     recipe: HeadRecipe = heldout.recipe
     spec, encoded, progress = heldout.spec, heldout.encoded, heldout.progress
-    if adapter.task is None or adapter.task.recipe != spec.recipe or adapter.task.labels != spec.labels:
-        raise usage("task_differs", f"The adapter '{spec.adapter.id}' was not trained for this task and these labels.")
     run = _Run(heldout)
     timed = encoded.rows[: spec.latency_rows]
     progress.total = 2 * (len(encoded.rows) + len(timed))
-    models: dict[str, Callable[[Any], BatchLoss]] = {
-        "base": run.probed(Probe(*cast("tuple[torch.Tensor, torch.Tensor]", adapter.probe))),
-        "tuned": run.tuned(adapter),
-    }
+    models: dict[str, Callable[[Any], BatchLoss]] = {"base": run.base(adapter), "tuned": run.tuned(adapter)}
     judged = {name: run.judge(name, model) for name, model in models.items()}
     temperatures = run.temperatures(models, spec.calibration_rows)
     latency = run.latency(models, timed)
@@ -58,7 +52,8 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
         decides="macro_f1" if isinstance(recipe, TextClassification) else "span_f1",
         beside=["accuracy"] if isinstance(recipe, TextClassification) else ["span_f1_partial"],
         rivals=[majority(recipe, wanted)] if isinstance(recipe, TextClassification) else [],
-        base_is_cheap=_BASE_NAME,
+        base_name=heldout.base_is,
+        base_is_cheap=_BASE_NAME if heldout.against is None else None,
         seed=spec.seed,
     )
     base, tuned = (
@@ -91,12 +86,19 @@ class _Run:
 
     def __init__(self, heldout: Heldout) -> None:
         self._resident = heldout.resident
+        self._against = heldout.against
         self._recipe: HeadRecipe = heldout.recipe
         self._encoded = heldout.encoded
         self._recipe_name = heldout.spec.recipe
         self._max_length = heldout.spec.max_length
         self._budget = heldout.token_budget
         self._progress = heldout.progress
+
+    def base(self, tuned: AdapterWeights) -> Callable[[Any], BatchLoss]:
+        """What stands beside the tuned model: an earlier one, else the probe it began from."""
+        if self._against is not None:
+            return self.tuned(self._against)
+        return self.probed(Probe(*cast("tuple[torch.Tensor, torch.Tensor]", tuned.probe)))
 
     def tuned(self, adapter: AdapterWeights) -> Callable[[Any], BatchLoss]:
         def judge(batch: Any) -> BatchLoss:

@@ -9,6 +9,7 @@ from app.contracts.specs import EvalSpec
 from workers.engine.base_model import ResidentBase
 from workers.engine.evaluation.progress import EvaluationProgress
 from workers.engine.recipes.recipe import EncodedRows
+from workers.engine.training.lora import AdapterWeights
 
 _CPU_TOKEN_BUDGET, _GPU_TOKEN_BUDGET = 2048, 16384
 
@@ -23,6 +24,13 @@ class Heldout:
     rows: tuple[Row, ...]
     encoded: EncodedRows
     progress: EvaluationProgress
+    against: AdapterWeights | None = None
+    """An earlier version, which stands in the base's place."""
+
+    @property
+    def base_is(self) -> str | None:
+        """What stands in the base's place; None where it is the base."""
+        return None if self.spec.against is None else self.spec.against.id
 
     @property
     def token_budget(self) -> int:

@@ -50,14 +50,16 @@ def judge(
     beside: Sequence[str] = (),
     rivals: Sequence[Rival] = (),
     base_is_cheap: str | None = None,
+    base_name: str | None = None,
     seed: int,
 ) -> Judgement:
     """Tuned against base by the figure `decides` and those `beside` it, and against each rival by the same.
 
-    `base_is_cheap` names the base as a baseline, where it is one. Raises KeyError for a figure that is not there.
+    `base_is_cheap` names the base as a baseline, where it is one; `base_name` what stands in its place. Raises KeyError
+    for a figure that is not there.
     """
     names = (decides, *beside)
-    comparisons = _compare(base, tuned, names, _BASE, seed)
+    comparisons = _compare(base, tuned, names, base_name or _BASE, seed)
     baselines = tuple(
         Baseline(
             name=rival.name,

@@ -32,7 +32,7 @@ def evaluate_preference(heldout: Heldout, adapter: AdapterWeights) -> Evaluation
             token_budget=heldout.token_budget,
             on_batch=lambda count, name=name: heldout.progress.advance(count, f"preferences, {name}"),  # type: ignore[misc]
         )
-        for model, name in ((None, "base"), (adapter, "tuned"))
+        for model, name in ((heldout.against, "base"), (adapter, "tuned"))
     }
     wanted = EncodedRows(tuple(pair.preferred for pair in pairs), heldout.encoded.dropped)
     rows = preferred_rows(cast("Sequence[PreferenceRow]", heldout.rows))
@@ -52,6 +52,7 @@ def evaluate_preference(heldout: Heldout, adapter: AdapterWeights) -> Evaluation
         metrics["tuned"],
         decides="preference_accuracy",
         beside=["preference_margin"],
+        base_name=heldout.base_is,
         seed=heldout.spec.seed,
     )
     return found.model_copy(update={**scores, "judgement": judgement})

@@ -19,7 +19,7 @@ class EvaluationProgress:
         self._done = 0
         self._run_id = run_id
         self._report = report
-        self._should_stop = should_stop
+        self.should_stop = should_stop
 
     def on_encoded(self, total: int) -> Callable[[int], None]:
         """What `Recipe.encode` calls after each of `total` rows."""
@@ -39,6 +39,6 @@ class EvaluationProgress:
         self.poll()
 
     def poll(self) -> None:
-        reason = self._should_stop()
+        reason = self.should_stop()
         if reason is not None:
             raise StopRequestedError(reason)

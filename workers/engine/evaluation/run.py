@@ -1,12 +1,14 @@
 """One evaluation: base beside tuned on the same held-out rows, by the recipe that trained the adapter."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
 from app.contracts.errors import usage
-from app.contracts.reports import Evaluation, Report, Stopped
-from app.contracts.specs import EvalSpec
+from app.contracts.figures import Figure
+from app.contracts.reports import Evaluation, LeakedRows, ModelScores, Report, Stopped
+from app.contracts.specs import AdapterRef, EvalSpec
 from workers.engine.base_model import ResidentBase
 from workers.engine.evaluation.chat import evaluate_chat
 from workers.engine.evaluation.heads import evaluate_head
@@ -16,7 +18,9 @@ from workers.engine.evaluation.progress import EvaluationProgress, StopRequested
 from workers.engine.evaluation.summaries import evaluate_summaries
 from workers.engine.inference.adapters import load_verified_adapter
 from workers.engine.recipes.open import open_recipe
+from workers.engine.recipes.recipe import EncodedRows
 from workers.engine.recipes.rows import read_rows
+from workers.engine.training.lora import AdapterWeights
 
 StopReason = Literal["cancel", "pause", "preempt", "shutdown"]
 
@@ -36,7 +40,8 @@ def evaluate(
 
 
 def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgress) -> Evaluation:
-    adapter = load_verified_adapter(resident, spec.adapter)
+    adapter = _load(resident, spec, spec.adapter)
+    against = None if spec.against is None else _load(resident, spec, spec.against)
     recipe = open_recipe(resident, spec.recipe, labels=spec.labels, is_multi_label=spec.is_multi_label, dpo=spec.dpo)
     rows = read_rows(Path(spec.rows), spec.recipe)
     encoded = recipe.encode(rows, max_length=spec.max_length, on_progress=progress.on_encoded(len(rows)))
@@ -47,8 +52,43 @@ def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgre
             f"None of the {len(rows)} held-out rows can be evaluated ({reasons or 'the file is empty'}).",
             param="validation_file",
         )
-    heldout = Heldout(resident, spec, recipe, rows, encoded, progress)
-    match spec.recipe:
+    heldout = Heldout(resident, spec, recipe, rows, encoded, progress, against)
+    clean, leaked = _apart(encoded, frozenset(spec.leaked_lines))
+    if leaked is None:
+        found = _score(heldout, adapter)
+    else:
+        # Said first and in silence: the parts that are counted are those of the rows that count.
+        quiet = EvaluationProgress(spec.run_id, lambda _report: None, progress.should_stop)
+        apart = _score(replace(heldout, encoded=leaked, progress=quiet), adapter)
+        rows_apart = LeakedRows(rows=apart.rows, base=_not_times(apart.base), tuned=_not_times(apart.tuned))
+        found = _score(replace(heldout, encoded=clean), adapter).model_copy(update={"leaked": rows_apart})
+    return found if heldout.base_is is None else found.model_copy(update={"base_is": heldout.base_is})
+
+
+def _load(resident: ResidentBase, spec: EvalSpec, ref: AdapterRef) -> AdapterWeights:
+    """The adapter; usage failure where it was trained for another task or other labels."""
+    adapter = load_verified_adapter(resident, ref)
+    is_head = spec.recipe.endswith("_classification")
+    if is_head and (adapter.task is None or adapter.task.recipe != spec.recipe or adapter.task.labels != spec.labels):
+        raise usage("task_differs", f"The adapter '{ref.id}' was not trained for this task and these labels.")
+    return adapter
+
+
+def _apart(encoded: EncodedRows, lines: frozenset[int]) -> tuple[EncodedRows, EncodedRows | None]:
+    """Rows that count, and rows that were trained on. Where all were, they count: nothing else could be said."""
+    leaked = tuple(row for row in encoded.rows if row.line in lines)
+    clean = tuple(row for row in encoded.rows if row.line not in lines)
+    if not leaked or not clean:
+        return encoded, None
+    return EncodedRows(clean, encoded.dropped), EncodedRows(leaked, ())
+
+
+def _not_times(scores: ModelScores) -> tuple[Figure, ...]:
+    return tuple(figure for figure in scores.figures if not figure.name.endswith("_ms"))
+
+
+def _score(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
+    match heldout.spec.recipe:
         case "chat":
             return evaluate_chat(heldout, adapter)
         case "preference":

@@ -68,7 +68,7 @@ def evaluate_summaries(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
     asked = _spread(len(rows), _WRITTEN_ROWS)
     timed = list(range(len(rows)))[: spec.latency_rows]
     progress.total = 2 * (len(rows) + len(asked)) + len(timed) + 2
-    models: Models = {"base": None, "tuned": adapter}
+    models: Models = {"base": heldout.against, "tuned": adapter}
     scored = {name: _score(heldout, writer, asked, model, name) for name, model in models.items()}
     latency = writer.latency(
         models,
@@ -89,6 +89,7 @@ def evaluate_summaries(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
             decides="rouge_l",
             beside=["rouge1", "chrf_pp", "loss"],
             rivals=[_lead(heldout, asked)],
+            base_name=heldout.base_is,
             seed=spec.seed,
         ),
         samples=_samples(heldout, asked, scored["base"].written, scored["tuned"].written),

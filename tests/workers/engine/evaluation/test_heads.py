@@ -1,45 +1,11 @@
 import pytest
-import torch
 
 from app.contracts.errors import WorkerFailure
-from app.contracts.reports import Evaluation, Stopped
+from app.contracts.reports import Stopped
 from app.contracts.rows import LabelledText
-from app.contracts.specs import AdapterRef, EvalSpec
-from tests.support.tiny_encoders import build_tiny_encoder
-from tests.workers.engine.recipes.conftest import head_spec, labelled_rows, tagged_rows
-from workers.engine.base_model import load_base
+from tests.workers.engine.evaluation.conftest import evaluated, trained
+from tests.workers.engine.recipes.conftest import labelled_rows, tagged_rows
 from workers.engine.evaluation.run import evaluate
-from workers.engine.training.loop import train
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return load_base(build_tiny_encoder(tmp_path_factory.mktemp("encoders") / "tiny"), torch.device("cpu"))
-
-
-def trained(encoder, folder, rows):
-    """The evaluation spec of an adapter trained on `rows`, held out rows beside it."""
-    reports = []
-    spec = head_spec(encoder.ref, folder, rows, token_budget=400, n_epochs=4)
-    train(encoder, spec, reports.append, lambda: None)
-    finished = reports[-1]
-    return EvalSpec(
-        run_id="eval-1",
-        base=encoder.ref,
-        adapter=AdapterRef(id="ft:tiny", path=finished.adapter_path, sha256=finished.adapter_sha256),
-        recipe=spec.recipe,
-        labels=spec.labels,
-        rows=spec.train_rows,
-        max_length=64,
-        latency_rows=2,
-    )
-
-
-def evaluated(encoder, spec):
-    reports = []
-    evaluate(encoder, spec, reports.append, lambda: None)
-    assert isinstance(reports[-1], Evaluation)
-    return reports[-1]
 
 
 def test_a_classifier_stands_beside_a_probe_on_the_frozen_base(encoder, tmp_path):
