@@ -43,6 +43,16 @@ class SuspectLabel(Contract):
     confidence: float = Field(description="probability of the label that the row bears, by a model without the row")
 
 
+class LearningCurve(Contract):
+    """What fewer rows would have given, by logistic regressions on the frozen base's features."""
+
+    points: tuple[tuple[int, float], ...] = Field(description="(rows, accuracy on rows kept apart), fewest first")
+    judged_rows: int
+    rows_for_a_point: int | None = Field(
+        description="rows beyond the file's that would add a point of accuracy; null if ten times the rows would not"
+    )
+
+
 class Encoded(Contract):
     """What became of every row: rows_in == rows_trained + len(dropped)."""
 
@@ -60,6 +70,7 @@ class Encoded(Contract):
     targets: tuple[str, ...]
     suspect_labels: tuple[SuspectLabel, ...] = Field(default=(), description="the least confident first, 500 at most")
     suspect_label_count: int = 0
+    learning_curve: LearningCurve | None = Field(default=None, description="of a classifier with one label a row")
     notes: tuple[tuple[Literal["info", "warn"], str], ...] = Field(
         default=(), description="(level, sentence) the owner should read: memory estimate, what was chosen and why"
     )

@@ -141,6 +141,9 @@ class EvalSpec(Contract):
     is_multi_label: bool = False
     dpo: DpoSpec | None = Field(default=None, description="of the preference recipe: as in training")
     rows: str = Field(description="path of the canonical held-out rows")
+    train_rows: str | None = Field(
+        default=None, description="path of the rows that were trained on, for the cheap answers that learn from them"
+    )
     leaked_lines: tuple[int, ...] = Field(
         default=(), description="lines of `rows` whose prompt was trained on: scored apart, never in the figures"
     )

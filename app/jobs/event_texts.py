@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from app.contracts.reports import Encoded, Evaluation, Metric, ModelScores
+from app.contracts.reports import Encoded, Evaluation, LearningCurve, Metric, ModelScores
 
 QUEUED = "Files validated, moving job to queued state"
 STARTED = "Fine-tuning job started"
@@ -93,7 +93,22 @@ def encoded(report: Encoded) -> list[tuple[str, str]]:
         said.append(("warn", f"{report.truncated} examples are longer than max_length and were cut: {where}"))
     if report.suspect_labels:
         said.append(("warn", _suspects(report)))
+    if report.learning_curve is not None:
+        said.append(("info", _curve(report.learning_curve)))
     return [*said, *report.notes]
+
+
+def _curve(curve: LearningCurve) -> str:
+    points = ", ".join(f"{accuracy:.0%} from {rows:,} rows" for rows, accuracy in curve.points)
+    more = (
+        f"About {curve.rows_for_a_point:,} more rows like these would add a point"
+        if curve.rows_for_a_point is not None
+        else "Ten times the rows would not add a point: better labels, or another base, might"
+    )
+    return (
+        f"What rows bring here: a simple classifier on the frozen base is right in {points}, judged on "
+        f"{curve.judged_rows:,} others. {more}"
+    )
 
 
 def _suspects(report: Encoded) -> str:

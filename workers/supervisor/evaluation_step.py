@@ -65,6 +65,7 @@ class EvaluationStep:
             is_multi_label=task.is_multi_label,
             dpo=task.spec.get("dpo"),
             rows=data.heldout_path,
+            train_rows=None if is_alone else data.train_path,
             # Where the training rows are not at hand, rows stand beside themselves: that says nothing of them.
             leaked_lines=() if is_alone else data.leaked_lines,
             calibration_rows=None if is_alone else data.selection_path,

@@ -11,7 +11,7 @@ from app.datasets.report import PreparedDataset
 from app.jobs.states import JobPurpose
 from app.jobs.worker_messages import TrainingTask
 from app.logs import logger
-from workers.supervisor import checkpoint_folder
+from workers.supervisor import checkpoint_folder, evaluation_cost
 from workers.supervisor.checkpoint_folder import CheckpointDamaged
 from workers.supervisor.engine_run import EngineRun
 from workers.supervisor.evaluation_step import EvaluationStep, Scored
@@ -88,6 +88,7 @@ class JobSteps:
                     case Encoded():
                         self._total_steps = report.total_steps
                         self._record_encoded(report)
+                        self._announce_evaluation(data, report)
                         self._offer_forgotten()
                     case Metric():
                         self._metrics.append(report)
@@ -106,6 +107,16 @@ class JobSteps:
         finally:
             self._record_metrics()
         raise fatal("protocol", "The engine ended a training run without its result.")
+
+    def _announce_evaluation(self, data: PreparedDataset, encoded: Encoded) -> None:
+        said = evaluation_cost.warning(
+            self._task.recipe,
+            heldout_rows=data.heldout_rows,
+            train_rows=encoded.rows_trained,
+            epochs=self._task.spec["n_epochs"],
+        )
+        if said is not None and self._resume is None:
+            self._say(said)
 
     def _train_spec(self, data: PreparedDataset) -> TrainSpec:
         context = self._held.context

@@ -15,6 +15,7 @@ from workers.engine.evaluation.judgement import Rival, figures
 from workers.engine.evaluation.metrics.classes import Labelled, class_figures, class_metrics, confusion, labelled
 from workers.engine.evaluation.metrics.signature import signature
 from workers.engine.evaluation.metrics.spans import span_label_figures, span_metrics
+from workers.engine.evaluation.naive_bayes import NaiveBayes
 from workers.engine.evaluation.statistics.metric import Metric
 from workers.engine.evaluation.statistics.quantiles import latency_figures
 from workers.engine.recipes.text_classification import TextClassification
@@ -102,6 +103,23 @@ def majority(recipe: TextClassification, wanted: Sequence[Row]) -> Rival:
     rows = labelled(recipe.labels, truth, [most] * len(truth), is_multi_label=recipe.is_multi_label)
     name = ", ".join(recipe.labels[place] for place in most) or "no label"
     return Rival("majority", f"always the most frequent answer of the held-out rows: {name}", class_metrics(rows))
+
+
+def words_alone(recipe: TextClassification, wanted: Sequence[Row], trained: Sequence[Row]) -> Rival:
+    """Naive Bayes on the words of the training rows; rows that have not exactly one label teach it nothing."""
+    index = {label: place for place, label in enumerate(recipe.labels)}
+    known = [
+        (row.text, index[row.labels[0]])
+        for row in cast("Sequence[LabelledText]", trained)
+        if len(row.labels) == 1 and row.labels[0] in index
+    ]
+    model = NaiveBayes([text for text, _ in known], [label for _, label in known])
+    found = [(model.label(cast("LabelledText", row).text),) for row in wanted]
+    rows = labelled(recipe.labels, _truth(recipe, wanted), found, is_multi_label=False)
+    description = (
+        f"multinomial naive Bayes on the words and word pairs of {len(known):,} training rows: no model at all"
+    )
+    return Rival("naive Bayes on words", description, class_metrics(rows))
 
 
 def head_samples(recipe: HeadRecipe, wanted: Sequence[Row], base: Judged, tuned: Judged) -> tuple[Sample, ...]:

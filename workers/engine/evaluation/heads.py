@@ -19,9 +19,10 @@ from workers.engine.evaluation.head_scores import (
     head_samples,
     head_scores,
     majority,
+    words_alone,
 )
 from workers.engine.evaluation.heldout import Heldout
-from workers.engine.evaluation.judgement import judge
+from workers.engine.evaluation.judgement import Rival, judge
 from workers.engine.evaluation.metrics import percentile
 from workers.engine.recipes.head import Probe, probe_logits
 from workers.engine.recipes.rows import read_rows
@@ -51,7 +52,7 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
         metrics["tuned"],
         decides="macro_f1" if isinstance(recipe, TextClassification) else "span_f1",
         beside=["accuracy"] if isinstance(recipe, TextClassification) else ["span_f1_partial"],
-        rivals=[majority(recipe, wanted)] if isinstance(recipe, TextClassification) else [],
+        rivals=_rivals(heldout) if isinstance(recipe, TextClassification) else [],
         base_name=heldout.base_is,
         base_is_cheap=_BASE_NAME if heldout.against is None else None,
         seed=spec.seed,
@@ -79,6 +80,15 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
         samples=head_samples(recipe, wanted, judged["base"], judged["tuned"]),
         judgement=judgement,
     )
+
+
+def _rivals(heldout: Heldout) -> list[Rival]:
+    """The cheap answers to a classifier's task."""
+    recipe, wanted, spec = cast("TextClassification", heldout.recipe), heldout.wanted, heldout.spec
+    rivals = [majority(recipe, wanted)]
+    if spec.train_rows is not None and not recipe.is_multi_label:
+        rivals.append(words_alone(recipe, wanted, read_rows(Path(spec.train_rows), spec.recipe)))
+    return rivals
 
 
 class _Run:

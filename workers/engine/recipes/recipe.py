@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from app.contracts.errors import usage
-from app.contracts.reports import SuspectLabel
+from app.contracts.reports import LearningCurve, SuspectLabel
 from app.contracts.rows import Row
 from workers.engine.training.lora import AdapterWeights
 from workers.engine.training.loss import BatchLoss
@@ -85,6 +85,7 @@ class Beginning:
     notes: tuple[str, ...] = ()
     suspect_labels: tuple[SuspectLabel, ...] = ()
     """The least confident first."""
+    learning_curve: LearningCurve | None = None
 
 
 @dataclass(frozen=True)

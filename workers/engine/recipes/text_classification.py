@@ -22,6 +22,7 @@ from workers.engine.recipes.head import (
 )
 from workers.engine.recipes.label_quality import find_suspects
 from workers.engine.recipes.label_scores import macro_f1
+from workers.engine.recipes.learning_curve import learning_curve
 from workers.engine.recipes.recipe import Beginning, EncodedRows, Poll, Score
 from workers.engine.recipes.texts import PackedTexts, hidden_states, pack_texts, tokenise
 from workers.engine.training.batches import fill_bins
@@ -104,7 +105,9 @@ class TextClassification:
         sentence = (
             f"The head of {len(self.labels)} labels starts from a logistic regression on the frozen base's features."
         )
-        found = [] if self.is_multi_label else find_suspects(features, targets, len(self.labels), poll=poll)
+        if self.is_multi_label:
+            return Beginning((sentence,))
+        found = find_suspects(features, targets, len(self.labels), poll=poll)
         suspects = tuple(
             SuspectLabel(
                 line=lines[one.place],
@@ -114,7 +117,7 @@ class TextClassification:
             )
             for one in found
         )
-        return Beginning((sentence,), suspects)
+        return Beginning((sentence,), suspects, learning_curve(features, targets, len(self.labels), poll=poll))
 
     def _frozen(self, rows: Sequence[LabelledIds], poll: Poll) -> tuple[list[int], Tensor, Tensor]:
         """Lines, the frozen base's features [n, hidden] and the targets of the rows, packed."""

@@ -182,6 +182,7 @@ def _account(seat: Seat, encoded: EncodedRows, beginning: Beginning, notes: list
         targets=seat.adapter.trained_layers,
         suspect_labels=beginning.suspect_labels[:_SHOWN_SUSPECTS],
         suspect_label_count=len(beginning.suspect_labels),
+        learning_curve=beginning.learning_curve,
         notes=tuple(notes),
     )
 
