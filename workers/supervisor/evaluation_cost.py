@@ -28,8 +28,8 @@ def warning(recipe: Recipe, *, heldout_rows: int, train_rows: int, epochs: int) 
         return None
     fitting = max(1, math.floor(heldout_rows * WORTH_SAYING / share))
     return (
-        f"The evaluation on {heldout_rows:,} held-out rows will take about {_percent(share)} % of the training's time on "
-        f"top of it; {fitting:,} rows would keep it under 10 %, with wider intervals."
+        f"The evaluation on {heldout_rows:,} held-out rows will take about {_percent(share)} % of the training's time "
+        f"on top of it; {fitting:,} rows would keep it under 10 %, with wider intervals."
     )
 
 
