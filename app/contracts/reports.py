@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 from app.contracts.base import Contract
 from app.contracts.errors import WorkerError
 from app.contracts.figures import Calibration, ClassFigures, Confusion, Figure, Judgement
-from app.contracts.requirements import RequirementJudgement
+from app.contracts.requirements import Expectation, RequirementJudgement
 from app.contracts.specs import Command
 
 
@@ -244,6 +244,17 @@ class LeakedRows(Contract):
     tuned: tuple[Figure, ...]
 
 
+class ExpectationOutcome(Contract):
+    """One of the users' own examples: both answers, and whether they are as expected."""
+
+    expectation: Expectation
+    base: str = Field(description="the answer of the base, or of what stands for it")
+    base_passed: bool
+    tuned: str
+    passed: bool
+    sentence: str = Field(description="why the tuned model's answer is not as expected; empty where it is")
+
+
 class Evaluation(Contract):
     """Base beside tuned on the same rows, same templates, same decoding."""
 
@@ -261,6 +272,7 @@ class Evaluation(Contract):
     judgement: Judgement | None = Field(default=None, description="what may be said of the two")
     samples: tuple[Sample, ...]
     leaked: LeakedRows | None = Field(default=None, description="rows that were trained on; in no figure but these")
+    expectations: tuple[ExpectationOutcome, ...] = ()
     requirements: tuple[RequirementJudgement, ...] = Field(
         default=(), description="the job's sheet against the tuned model's figures; judged when recorded"
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from app.contracts.base import Contract
+from app.contracts.requirements import Expectation
 
 Recipe = Literal["chat", "preference", "text_classification", "token_classification", "summarization"]
 
@@ -150,6 +151,7 @@ class EvalSpec(Contract):
     calibration_rows: str | None = Field(
         default=None, description="path of rows, not held out, on which a classifier's temperature is fitted"
     )
+    expectations: tuple[Expectation, ...] = Field(default=(), description="put to both models after the rows")
     labels: tuple[str, ...] | None = Field(
         default=None,
         description="the labels of a classification recipe; for chat the distinct answers, where they are labels",

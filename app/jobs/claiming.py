@@ -6,6 +6,7 @@ from app.bases.schemas import base_kind
 from app.bases.service import BaseService
 from app.bases.tasks import misfit
 from app.contracts.errors import WorkerError
+from app.contracts.requirements import Expectation
 from app.contracts.specs import Recipe
 from app.datasets.report import DatasetReport, FileReport, Split
 from app.datasets.source import SourceFile
@@ -114,6 +115,7 @@ class JobClaims:
             final_model_id=job.tuned_model_id,
             purpose=JobPurpose(job.purpose),
             against=_adapter(job.against_adapter),
+            expectations=tuple(Expectation.model_validate(one) for one in job.expectations or ()),
         )
 
     def _fix_numbers(self, job: Job, report: DatasetReport) -> None:

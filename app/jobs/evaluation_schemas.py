@@ -8,7 +8,7 @@ from app.clock import unix_seconds
 from app.contracts.reports import Evaluation
 from app.db.tables import Job
 from app.jobs.objects import JobErrorObject, QueueHint
-from app.jobs.schemas import Metadata
+from app.jobs.schemas import Expectations, Metadata
 from app.jobs.states import Status
 
 _Id = Annotated[str, Field(min_length=1, max_length=512)]
@@ -25,6 +25,7 @@ class EvaluationCreate(BaseModel):
     requirements: Annotated[str, Field(min_length=1, max_length=4000)] | None = Field(
         default=None, description="a sheet as of a job; default: the sheet of the job that made the model"
     )
+    expectations: Expectations | None = Field(default=None, description="as of a job; default: those of that job")
     metadata: Metadata | None = None
 
 

@@ -24,6 +24,7 @@ from app.jobs.parents import describe_parent
 from app.jobs.repository import JobRepository
 from app.jobs.service import News, fine_tune_file
 from app.jobs.states import TERMINAL, Event, IllegalTransition, JobPurpose, Status, after
+from app.jobs.submission import stored_expectations
 from app.registry.service import RegistryService, ResolvedModel
 
 _LIKE_TRAINING = ("seed", "priority", "task", "method", "hyperparameters", "training", "spec")
@@ -55,7 +56,8 @@ class EvaluationService:
                 param="file",
                 code="rows_were_trained_on",
             )
-        sheet = body.requirements or (maker.requirements if maker.team_id == caller.team_id else None)
+        is_ours = maker.team_id == caller.team_id
+        sheet = body.requirements or (maker.requirements if is_ours else None)
         _check_sheet(sheet)
         job = Job(
             id=new_id(Prefix.EVALUATION),
@@ -72,6 +74,7 @@ class EvaluationService:
             training_file=maker.training_file if self._can_read(caller, maker) else file.id,
             validation_file=file.id,
             requirements=sheet,
+            expectations=stored_expectations(body.expectations) or (maker.expectations if is_ours else None),
             user_metadata=body.metadata,
             **{name: getattr(maker, name) for name in _LIKE_TRAINING},
         )

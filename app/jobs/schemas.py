@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.contracts.requirements import parse_sheet
+from app.contracts.requirements import Expectation, parse_sheet
 from app.datasets.tasks import Task
 from app.errors import InvalidInput
 from app.jobs.training_settings import TrainingCreate
@@ -14,6 +14,10 @@ _Id = Annotated[str, Field(min_length=1, max_length=512)]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
     Field(max_length=16),
+]
+Expectations = Annotated[
+    list[Annotated[Expectation, Field(strict=False)]],
+    Field(min_length=1, max_length=200, description="examples of yours that the tuned model must answer as you expect"),
 ]
 MAX_SEED = 2**31 - 1
 
@@ -93,6 +97,8 @@ class JobCreate(_Body):
         default=None,
         description="what the tuned model must reach, one requirement a line: macro_f1 >= 0.85, p95_ms <= 300 ms",
     )
+
+    expectations: Expectations | None = None
 
     @property
     def is_dpo(self) -> bool:

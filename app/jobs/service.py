@@ -25,7 +25,7 @@ from app.jobs.parents import describe_parent
 from app.jobs.repository import JobRepository
 from app.jobs.schemas import JobCreate
 from app.jobs.states import TERMINAL, Event, IllegalTransition, Status, after, resumed
-from app.jobs.submission import asked_recipe, check_fits, check_settings
+from app.jobs.submission import asked_recipe, check_fits, check_settings, stored_expectations
 from app.jobs.training_settings import as_asked
 from app.pool.fairshare import explain, position
 from app.pool.service import PoolService
@@ -95,6 +95,7 @@ class JobService:
             hyperparameters=body.requested_hyperparameters(),
             training=settings,
             requirements=body.requirements,
+            expectations=stored_expectations(body.expectations),
             user_metadata=body.metadata,
             integrations=None
             if body.integrations is None

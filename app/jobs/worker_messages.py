@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from app.contracts.requirements import Expectation
 from app.contracts.specs import BaseRef, Recipe
 from app.datasets.source import SourceFile
 from app.datasets.tasks import Method, Task
@@ -89,6 +90,7 @@ class TrainingTask:
     purpose: JobPurpose = JobPurpose.TRAINING
     against: ParentAdapter | None = None
     """Of an evaluation: the model in the base's place."""
+    expectations: tuple[Expectation, ...] = ()
 
 
 @dataclass(frozen=True)

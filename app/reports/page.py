@@ -46,6 +46,7 @@ def page(evaluation: Evaluation, *, title: str, subtitle: str) -> str:
         _figures(evaluation),
         "" if judged is None else _comparisons(judged.comparisons, judged.baselines),
         _requirements(evaluation),
+        _expectations(evaluation),
         _labels(evaluation.tuned),
         _calibration(evaluation),
         _latency(evaluation),
@@ -105,6 +106,26 @@ def _requirements(evaluation: Evaluation) -> str:
         return ""
     rows = [[one.requirement.text, one.outcome.replace("_", " "), one.sentence] for one in evaluation.requirements]
     return "<h2>Does it meet the requirements?</h2>" + _table(["requirement", "outcome", ""], rows)
+
+
+def _expectations(evaluation: Evaluation) -> str:
+    if not evaluation.expectations:
+        return ""
+    rows = "".join(
+        "<tr>" + "".join(f'<td class="text">{escape(text[:600])}</td>' for text in cells) + "</tr>"
+        for one in sorted(evaluation.expectations, key=lambda one: one.passed)
+        for cells in [
+            (
+                one.expectation.input,
+                f"{one.expectation.kind.replace('_', ' ')} {one.expectation.value}",
+                one.base,
+                one.tuned,
+                "met" if one.passed else one.sentence,
+            )
+        ]
+    )
+    heads = "".join(f"<th>{head}</th>" for head in ("input", "expected", "base", "tuned", ""))
+    return f'<h2>Does it do what you expect?</h2><div class="wide"><table><tr>{heads}</tr>{rows}</table></div>'
 
 
 def _labels(tuned: ModelScores) -> str:

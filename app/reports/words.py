@@ -43,12 +43,14 @@ def summary(evaluation: Evaluation) -> str:
     if judged is None:
         return ""
     is_met = all(one.outcome == "pass" for one in evaluation.requirements)
+    is_met = is_met and all(one.passed for one in evaluation.expectations)
     sentences = [
         _finding(evaluation, judged),
         _cheap(judged),
         _weak(evaluation.tuned),
         _leaked(evaluation, judged.decides),
         _gate(evaluation.requirements),
+        _expected(evaluation),
         _speed(evaluation.base.latency, evaluation.tuned.latency),
         advice(judged, is_met=is_met, is_versions=judged.comparisons[0].against != "base"),
     ]
@@ -132,6 +134,14 @@ def _gate(judged: Sequence[RequirementJudgement]) -> str:
         return f"It meets all {len(judged)} requirements." if len(judged) > 1 else "It meets the requirement."
     said = " ".join(f"{one.sentence.rstrip('.')}." for one in open_ones)
     return f"Of {len(judged)} requirements {len(judged) - len(open_ones)} are met. {said}"
+
+
+def _expected(evaluation: Evaluation) -> str:
+    if not evaluation.expectations:
+        return ""
+    met = sum(one.passed for one in evaluation.expectations)
+    before = sum(one.base_passed for one in evaluation.expectations)
+    return f"Of your {len(evaluation.expectations)} expectations it meets {met} (base {before})."
 
 
 def _weak(tuned: ModelScores) -> str:

@@ -17,6 +17,7 @@ from app.stages.schemas import Stage, StageMove
 _FEW_ROWS = 50
 # Measured: of clean rows of 77 alike labels 7.0 % look wrong, of 20 labels 0.7 %, with a tenth planted 9.3 to 14.3 %.
 _MANY_SUSPECTS = 0.08
+_NAMED, _SHOWN_CHARACTERS = 3, 60
 _ORDER = (Stage.CANDIDATE, Stage.APPROVED, Stage.SERVING)
 
 
@@ -88,11 +89,24 @@ def causes(encoding: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def broken_promises(evaluation: Evaluation) -> list[str]:
+    """Expectations that the tuned model does not meet: in one sentence, the first three by name."""
+    failed = [one for one in evaluation.expectations if not one.passed]
+    if not failed:
+        return []
+    named = " ".join(f"'{shortened(one.expectation.input)}': {one.sentence}" for one in failed[:_NAMED])
+    return [f"{len(failed)} of {len(evaluation.expectations)} expectations are not met. {named}"]
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}\u2026"
+
+
 def reasons(evaluation: Evaluation, *, is_final: bool) -> list[str]:
     """Why the gate is closed, a sentence each; none where it is open.
 
-    Every requirement of the job must pass, and the model must not be worse than the base. Without requirements it must
-    have been shown to be better, and no cheap baseline may be as good.
+    Every requirement must pass, every expectation must be met, and the model must not be worse than the base. Without
+    requirements it must have been shown to be better, and no cheap baseline may be as good.
     """
     judged = evaluation.judgement
     if not is_final:
@@ -100,6 +114,7 @@ def reasons(evaluation: Evaluation, *, is_final: bool) -> list[str]:
     if judged is None:
         return ["Its evaluation is older than requirements and verdicts; train it again."]
     closed = [one.sentence for one in evaluation.requirements if one.outcome != "pass"]
+    closed += broken_promises(evaluation)
     if judged.verdict == "worse":
         closed.append("It is worse than the base.")
     if not is_met(evaluation.requirements) and not closed:

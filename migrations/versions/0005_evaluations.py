@@ -1,4 +1,4 @@
-"""evaluations on demand: jobs that score a model, and train none
+"""evaluations on demand: jobs that score a model, and train none; expectations of a model's answers
 
 Revision: 0005
 """
@@ -17,6 +17,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("purpose", sa.String(), server_default="training", nullable=False))
     op.add_column("jobs", sa.Column("against_model_id", sa.String(), nullable=True))
     op.add_column("jobs", sa.Column("against_adapter", postgresql.JSONB(), nullable=True))
+    op.add_column("jobs", sa.Column("expectations", postgresql.JSONB(), nullable=True))
     op.create_foreign_key(
         op.f("fk_jobs_against_model_id_tuned_models"), "jobs", "tuned_models", ["against_model_id"], ["id"]
     )
@@ -31,3 +32,4 @@ def downgrade() -> None:
     op.drop_column("jobs", "against_adapter")
     op.drop_column("jobs", "against_model_id")
     op.drop_column("jobs", "purpose")
+    op.drop_column("jobs", "expectations")

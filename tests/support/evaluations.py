@@ -10,7 +10,8 @@ from app.contracts.figures import (
     Judgement,
     ReliabilityBin,
 )
-from app.contracts.reports import Evaluation, Latency, ModelScores, Sample
+from app.contracts.reports import Evaluation, ExpectationOutcome, Latency, ModelScores, Sample
+from app.contracts.requirements import Expectation
 
 
 def figure(name="macro_f1", value=0.8, **changes):
@@ -92,3 +93,14 @@ def evaluation(verdict="better", difference=0.1, *, tuned=None, baseline_better=
         "samples": (Sample(line=1, prompt="<b>my parcel</b>", expected="delivery", base="billing", tuned="delivery"),),
     }
     return Evaluation(**(fields | changes))
+
+
+def outcome(*, passed=True, base_passed=False):
+    return ExpectationOutcome(
+        expectation=Expectation(input="Where is my parcel?", kind="equals", value="delivery"),
+        base="delivery" if base_passed else "billing",
+        base_passed=base_passed,
+        tuned="delivery" if passed else "refund",
+        passed=passed,
+        sentence="" if passed else "The answer is not 'delivery'.",
+    )

@@ -70,6 +70,7 @@ class EvaluationStep:
             leaked_lines=() if is_alone else data.leaked_lines,
             calibration_rows=None if is_alone else data.selection_path,
             latency_rows=_LATENCY_ROWS.get(task.recipe, EvalSpec.model_fields["latency_rows"].default),
+            expectations=task.expectations,
             labels=task.labels,
             max_length=task.spec["max_length"],
             seed=task.spec["seed"],

@@ -164,3 +164,38 @@ def test_another_team_sees_nothing_of_it(world, client, services):
     with services() as s:
         found = s.evaluations.page(other, model_id=None, after=None, limit=10)
     assert found.rows == []
+
+
+CASES = [
+    {"input": "Where is my parcel?", "kind": "equals", "value": "card"},
+    {"input": "x", "kind": "min_length", "value": 2},
+]
+
+
+def test_expectations_of_a_job_reach_its_worker_and_its_models_later_evaluations(world, client):
+    model, maker = trained(world, expectations=CASES)
+    assert [one.kind for one in maker.expectations] == ["equals", "min_length"]
+    shown = client.get(f"/v1/fine_tuning/jobs/{maker.job_id}").json()["expectations"]
+    assert shown[0] == {**CASES[0], "ignores_case": False}
+    submitted(world, client, model).raise_for_status()
+    world.validate()
+    assert world.claim().expectations == maker.expectations
+    submitted(world, client, model, expectations=CASES[:1]).raise_for_status()
+    world.validate()
+    assert world.claim("host-1/x").expectations == maker.expectations[:1]
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ({"input": "a", "kind": "regex", "value": "("}, "expectation 1, '(': this is no regular expression"),
+        ({"input": "a", "kind": "min_length", "value": "long"}, "a whole number of characters"),
+        ({"input": "a", "kind": "sounds_like", "value": "b"}, "kind"),
+    ],
+)
+def test_an_expectation_that_cannot_be_checked_is_refused_at_the_door(world, client, case, words):
+    body = {"model": "tiny", "training_file": world.add_file(chat_rows(30)), "expectations": [case]}
+    refused = client.post("/v1/fine_tuning/jobs", json=body)
+    assert refused.status_code == 400
+    assert words in refused.json()["error"]["message"]
+    assert refused.json()["error"]["param"].startswith("expectations")

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 from app.reports.page import page
 from app.reports.words import summary
-from tests.support.evaluations import calibrated, confused, evaluation, scores, weak_class
+from tests.support.evaluations import calibrated, confused, evaluation, outcome, scores, weak_class
 
 
 class Balanced(HTMLParser):
@@ -68,3 +68,8 @@ def test_a_task_without_labels_or_calibration_leaves_those_parts_out():
     made = page(evaluation(), title="t", subtitle="s")
     assert "Label by label" not in made
     assert "right as often" not in made
+
+
+def test_expectations_are_listed_with_both_answers_those_not_met_first():
+    html = page(evaluation(expectations=(outcome(), outcome(passed=False))), title="t", subtitle="s")
+    assert html.index("The answer is not &#x27;delivery&#x27;.") < html.index(">met<")

@@ -5,7 +5,7 @@ import pytest
 from app.contracts.reports import LeakedRows
 from app.contracts.requirements import judge_sheet, parse_sheet
 from app.reports.words import summary
-from tests.support.evaluations import comparison, evaluation, figure, scores, weak_class
+from tests.support.evaluations import comparison, evaluation, figure, outcome, scores, weak_class
 
 
 def test_a_better_model_is_said_to_be_better_with_its_difference_and_interval():
@@ -74,3 +74,9 @@ def test_beside_an_earlier_model_no_difference_means_to_keep_that_model():
     said = summary(found.model_copy(update={"judgement": judged}))
     assert "does about as well as ft:tiny:acme::one1" in said
     assert "Keep the earlier model: there is no reason to change" in said
+
+
+def test_expectations_are_counted_beside_the_base_and_a_broken_one_keeps_the_model_from_use():
+    said = summary(evaluation(expectations=(outcome(), outcome(passed=False, base_passed=True))))
+    assert "Of your 2 expectations it meets 1 (base 1)." in said
+    assert said.endswith("Do not use it yet: it was not shown to meet what was required of it.")

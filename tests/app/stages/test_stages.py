@@ -3,7 +3,7 @@
 import pytest
 
 from app.contracts.reports import Encoded
-from tests.support.evaluations import comparison, evaluation, figure, scores
+from tests.support.evaluations import comparison, evaluation, figure, outcome, scores
 from tests.support.job_world import JobWorld, adapter, chat_rows, metric
 
 FEW_ROWS = "It was trained on 12 rows: a few hundred are usual."
@@ -189,3 +189,12 @@ def test_the_evaluation_of_another_model_opens_nothing(world, client):
     refused = client.post(path, json={"stage": "approved", "evaluation": found})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "evaluation")
     assert client.post(path, json={"stage": "approved", "evaluation": "fteval_none"}).status_code == 404
+
+
+def test_an_expectation_that_is_not_met_keeps_the_gate_closed_with_its_input_and_reason(world, client):
+    path = trained(world, evaluation(expectations=(outcome(), outcome(passed=False))))
+    refused = move(client, path, "approved")
+    assert refused.status_code == 409
+    said = "1 of 2 expectations are not met. 'Where is my parcel?': The answer is not 'delivery'."
+    assert said in refused.json()["error"]["message"]
+    assert move(client, trained(world, evaluation(expectations=(outcome(),))), "approved").status_code == 200

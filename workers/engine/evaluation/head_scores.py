@@ -127,14 +127,17 @@ def head_samples(recipe: HeadRecipe, wanted: Sequence[Row], base: Judged, tuned:
     count = min(_SAMPLES, len(wanted))
     samples = []
     for row in (cast("LabelledText | TaggedText", wanted[place * len(wanted) // count]) for place in range(count)):
-        if isinstance(row, LabelledText):
-            truth: str = ", ".join(row.labels)
-            texts = [", ".join(recipe.labels[i] for i in found[row.line]) for found in (base.found, tuned.found)]
-        else:
-            truth = _show(row.text, row.spans)
-            texts = [_show(row.text, found[row.line]) for found in (base.found, tuned.found)]
+        truth = ", ".join(row.labels) if isinstance(row, LabelledText) else _show(row.text, row.spans)
+        texts = [shown(recipe, row, found[row.line]) for found in (base.found, tuned.found)]
         samples.append(Sample(line=row.line, prompt=row.text, expected=truth, base=texts[0], tuned=texts[1]))
     return tuple(samples)
+
+
+def shown(recipe: HeadRecipe, row: Row, found: Any) -> str:
+    """An answer as people read it: labels, or entities with their words."""
+    if isinstance(row, TaggedText):
+        return _show(row.text, found)
+    return ", ".join(recipe.labels[place] for place in found)
 
 
 def _truth(recipe: HeadRecipe, wanted: Sequence[Row]) -> list[tuple[int, ...]]:

@@ -38,7 +38,7 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
     """Probe beside tuned model on the same rows. Usage failure for an adapter of another task."""
     recipe: HeadRecipe = heldout.recipe
     spec, encoded, progress = heldout.spec, heldout.encoded, heldout.progress
-    run = _Run(heldout)
+    run = HeadRun(heldout)
     timed = encoded.rows[: spec.latency_rows]
     progress.total = 2 * (len(encoded.rows) + len(timed))
     models: dict[str, Callable[[Any], BatchLoss]] = {"base": run.base(adapter), "tuned": run.tuned(adapter)}
@@ -91,7 +91,7 @@ def _rivals(heldout: Heldout) -> list[Rival]:
     return rivals
 
 
-class _Run:
+class HeadRun:
     """The rows of one evaluation on one resident base."""
 
     def __init__(self, heldout: Heldout) -> None:

@@ -1,6 +1,6 @@
 """One evaluation: base beside tuned on the same held-out rows, by the recipe that trained the adapter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
@@ -8,9 +8,12 @@ from typing import Literal, cast
 from app.contracts.errors import usage
 from app.contracts.figures import Figure
 from app.contracts.reports import Evaluation, LeakedRows, ModelScores, Report, Stopped
+from app.contracts.requirements import Expectation
 from app.contracts.specs import AdapterRef, EvalSpec
 from workers.engine.base_model import ResidentBase
 from workers.engine.evaluation.chat import evaluate_chat
+from workers.engine.evaluation.expectations import check_expectation
+from workers.engine.evaluation.expected import with_expectations
 from workers.engine.evaluation.heads import evaluate_head
 from workers.engine.evaluation.heldout import Heldout
 from workers.engine.evaluation.preference import evaluate_preference
@@ -40,6 +43,7 @@ def evaluate(
 
 
 def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgress) -> Evaluation:
+    _check(spec.expectations)
     adapter = _load(resident, spec, spec.adapter)
     against = None if spec.against is None else _load(resident, spec, spec.against)
     recipe = open_recipe(resident, spec.recipe, labels=spec.labels, is_multi_label=spec.is_multi_label, dpo=spec.dpo)
@@ -62,6 +66,7 @@ def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgre
         apart = _score(replace(heldout, encoded=leaked, progress=quiet), adapter)
         rows_apart = LeakedRows(rows=apart.rows, base=_not_times(apart.base), tuned=_not_times(apart.tuned))
         found = _score(replace(heldout, encoded=clean), adapter).model_copy(update={"leaked": rows_apart})
+    found = with_expectations(heldout, adapter, found)
     return found if heldout.base_is is None else found.model_copy(update={"base_is": heldout.base_is})
 
 
@@ -72,6 +77,16 @@ def _load(resident: ResidentBase, spec: EvalSpec, ref: AdapterRef) -> AdapterWei
     if is_head and (adapter.task is None or adapter.task.recipe != spec.recipe or adapter.task.labels != spec.labels):
         raise usage("task_differs", f"The adapter '{ref.id}' was not trained for this task and these labels.")
     return adapter
+
+
+def _check(expectations: Sequence[Expectation]) -> None:
+    """Usage failure for a pattern or a schema that is none, before anything is scored."""
+    for place, expectation in enumerate(expectations):
+        try:
+            check_expectation(expectation)
+        except ValueError as error:
+            param = f"expectations[{place}].value"
+            raise usage("invalid_expectation", f"Expectation {place + 1}: {error}", param=param) from error
 
 
 def _apart(encoded: EncodedRows, lines: frozenset[int]) -> tuple[EncodedRows, EncodedRows | None]:

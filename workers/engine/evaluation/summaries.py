@@ -32,7 +32,7 @@ _MOST_TOKENS = 256
 Models = dict[str, AdapterWeights | None]
 
 
-class _Writer(Protocol):
+class Writer(Protocol):
     """A family of bases writing texts for some of the held-out rows, by their places in `encoded.rows`."""
 
     def write(
@@ -64,7 +64,7 @@ class _Scored:
 def evaluate_summaries(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
     """Base beside tuned on the same rows, same tokens, same decoding."""
     rows, spec, progress = heldout.encoded.rows, heldout.spec, heldout.progress
-    writer: _Writer = _ChatWriter(heldout) if heldout.resident.family == "decoder" else _Seq2SeqWriter(heldout)
+    writer = writer_of(heldout)
     asked = _spread(len(rows), _WRITTEN_ROWS)
     timed = list(range(len(rows)))[: spec.latency_rows]
     progress.total = 2 * (len(rows) + len(asked)) + len(timed) + 2
@@ -96,13 +96,18 @@ def evaluate_summaries(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
     )
 
 
+def writer_of(heldout: Heldout) -> Writer:
+    """How the family of this base writes texts for the held-out rows."""
+    return _ChatWriter(heldout) if heldout.resident.family == "decoder" else _Seq2SeqWriter(heldout)
+
+
 def token_limit(target_tokens: Sequence[int]) -> int:
     """Tokens a text may have: enough for 95 of 100 targets, and never more than 256."""
     return min(math.ceil(percentile(target_tokens, 95)), _MOST_TOKENS)
 
 
 def _score(
-    heldout: Heldout, writer: _Writer, asked: Sequence[int], adapter: AdapterWeights | None, name: str
+    heldout: Heldout, writer: Writer, asked: Sequence[int], adapter: AdapterWeights | None, name: str
 ) -> _Scored:
     started = time.monotonic()
     rows, progress = heldout.encoded.rows, heldout.progress

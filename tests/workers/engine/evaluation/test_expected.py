@@ -1,0 +1,109 @@
+"""The users' own examples, put to base and tuned model of every recipe."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.contracts.errors import WorkerFailure
+from app.contracts.requirements import Expectation
+from app.contracts.rows import ChatMessage, ChatRow
+from app.contracts.specs import AdapterRef, EvalSpec, LoraSpec
+from tests.support.tiny_models import build_tiny_base
+from tests.workers.engine.evaluation.conftest import evaluated, trained
+from tests.workers.engine.recipes.conftest import labelled_rows, tagged_rows
+from workers.engine.base_model import load_base
+from workers.engine.evaluation.run import evaluate
+from workers.engine.training.adapter_files import WEIGHTS_FILE, encode_adapter
+from workers.engine.training.synced_files import write_file
+
+
+def case(text, kind, value, **more):
+    return Expectation(input=text, kind=kind, value=value, **more)
+
+
+def with_cases(encoder, spec, *cases):
+    return evaluated(encoder, spec.model_copy(update={"expectations": cases}))
+
+
+def test_a_classifier_answers_with_its_label_and_each_case_has_its_verdict(encoder, tmp_path):
+    rows = labelled_rows(24)
+    cases = [case(row.text, "equals", row.labels[0]) for row in rows[:6]]
+    cases += [case(row.text, "not_contains", row.labels[0].upper(), ignores_case=True) for row in rows[:6]]
+    cases += [case(rows[0].text, "regex", "^[a-z]+$"), case(rows[0].text, "max_length", 3)]
+    found = with_cases(encoder, trained(encoder, tmp_path, rows), *cases)
+    assert [one.passed for one in found.expectations] == [True] * 6 + [False] * 6 + [True, False]
+    assert [one.tuned for one in found.expectations[:6]] == [row.labels[0] for row in rows[:6]]
+    assert found.expectations[6].sentence == f"The answer contains '{rows[0].labels[0].upper()}'."
+    assert {one.base for one in found.expectations} <= {"billing", "delivery", "repair"}
+    figure = next(figure for figure in found.tuned.figures if figure.name == "expectations_met")
+    assert (figure.value, figure.n) == (0.5, 14)
+    assert found.rows == 24, "expectations are no held-out rows"
+
+
+def test_a_tagger_answers_with_its_entities_and_their_words(encoder, tmp_path):
+    rows = tagged_rows(24)
+    span = rows[0].spans[0]
+    words = rows[0].text[span.start : span.end]
+    found = with_cases(
+        encoder, trained(encoder, tmp_path, rows), case(rows[0].text, "contains", f"{words} [{span.label}]")
+    )
+    assert found.expectations[0].passed, found.expectations[0]
+
+
+def test_an_input_that_cannot_be_read_is_a_case_that_is_not_met(encoder, tmp_path):
+    spec = trained(encoder, tmp_path, labelled_rows(24))
+    found = with_cases(encoder, spec, case(" ", "min_length", 0))
+    assert len(found.expectations) == 1
+
+
+def test_a_pattern_that_is_none_ends_the_run_before_anything_is_scored(encoder, tmp_path):
+    spec = trained(encoder, tmp_path, labelled_rows(24))
+    bad = spec.model_copy(update={"expectations": (case("a", "min_length", 1), case("a", "regex", "("))})
+    with pytest.raises(WorkerFailure) as failure:
+        evaluate(encoder, bad, [].append, lambda: None)
+    assert failure.value.error.param == "expectations[1].value"
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    torch.set_num_threads(1)
+    return load_base(build_tiny_base(tmp_path_factory.mktemp("decoder") / "base"), torch.device("cpu"))
+
+
+def chat_spec(resident, folder: Path, **changes) -> EvalSpec:
+    """An adapter that moved, and three held-out rows."""
+    adapter = resident.linears.new_adapter(LoraSpec(rank=4, alpha=8))
+    generator = torch.Generator().manual_seed(1)
+    adapter.initialise(generator)
+    for b in adapter.B.values():
+        b.copy_(torch.randn(b.shape, generator=generator) * 0.2)
+    (folder / "adapter").mkdir()
+    for name, data in encode_adapter(adapter, "tiny").items():
+        write_file(folder / "adapter" / name, data)
+    turns = (ChatMessage(role="user", content="Hello"), ChatMessage(role="assistant", content="Good day"))
+    rows = [ChatRow(line=line, messages=turns) for line in (1, 2, 3)]
+    (folder / "rows.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    sha256 = hashlib.sha256((folder / "adapter" / WEIGHTS_FILE).read_bytes()).hexdigest()
+    fields = {
+        "run_id": "eval-1",
+        "base": resident.ref,
+        "adapter": AdapterRef(id="ft:tiny", path=str(folder / "adapter"), sha256=sha256),
+        "rows": str(folder / "rows.jsonl"),
+        "max_length": 64,
+        "latency_rows": 1,
+        "latency_new_tokens": 2,
+    }
+    return EvalSpec(**(fields | changes))
+
+
+def test_a_chat_model_answers_in_its_own_words(decoder, tmp_path):
+    cases = (case("What is a parcel?", "min_length", 1), case("What is a parcel?", "contains", "no such words"))
+    reports = []
+    evaluate(decoder, chat_spec(decoder, tmp_path, expectations=cases), reports.append, lambda: None)
+    first, second = reports[-1].expectations
+    assert first.tuned == second.tuned
+    assert first.tuned != first.base
+    assert (first.passed, second.passed) == (True, False)
+    assert second.sentence == "The answer does not contain 'no such words'."
