@@ -107,9 +107,14 @@ def print_table(measured: list[Rung], yardstick: Rung, work: Work) -> None:
 def describe(options: argparse.Namespace, rows: list[row_sets.TokenRow]) -> None:
     tokens = sum(len(row.input_ids) for row in rows)
     learned = sum(len(row.input_ids) - row.first_supervised for row in rows)
+    machine = platform.processor() or platform.machine()
+    if options.device == "cuda":
+        import torch  # noqa: PLC0415 as in `main`
+
+        machine = torch.cuda.get_device_name()
     print(
-        f"{datetime.now(UTC):%Y-%m-%d} · {platform.processor() or platform.machine()} · {len(os.sched_getaffinity(0))} "
-        f"cores · load {os.getloadavg()[0]:.1f} at the start · {options.device}"
+        f"{datetime.now(UTC):%Y-%m-%d} · {machine} · {len(os.sched_getaffinity(0))} "
+        f"cores · load {os.getloadavg()[0]:.1f} at the start"
     )
     print(
         f"{options.shape or Path(options.base).name} · Trainer: {options.micro_batch} rows at a time · "
@@ -125,7 +130,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--against", choices=("hf", "nothing"), default="hf")
     parser.add_argument("--only", default="", help="of the rivals those whose name has this in it")
     parser.add_argument("--base", type=Path, default=DEFAULT_BASE, help="folder of the base model")
-    parser.add_argument("--shape", choices=("llama-3-8b", "qwen2.5-7b"), help="random weights instead of a base")
+    parser.add_argument(
+        "--shape", choices=("llama-3-8b", "qwen2.5-7b", "smollm2-135m"), help="random weights instead of a base"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--set", choices=("R", "U"), default="R")
     parser.add_argument("--rows", type=Path, help="chat JSON lines instead of a made set")
@@ -154,7 +161,7 @@ def main() -> None:
     config = read_config(model)
     rows = make_rows(options, model, config.vocab_size)
     describe(options, rows)
-    yardstick = Rung("gemm", "gemm")
+    yardstick = Rung("gemm", "gemm", {} if options.device == "cpu" else {"steps_per_turn": options.warm_up + 1})
     check = Rung("gradients", "gradients")
     measured = rungs(options)
     with tempfile.TemporaryDirectory(prefix="bench-train-") as name:

@@ -14,7 +14,7 @@ from transformers import (
     Qwen2Config,
 )
 
-# Published configurations of Llama-3-8B and Qwen2.5-7B.
+# Published configurations of Llama-3-8B, Qwen2.5-7B and SmolLM2-135M.
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-3-8b": {
         "model_type": "llama",
@@ -39,6 +39,18 @@ SHAPES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 32768,
         "rms_norm_eps": 1e-6,
         "tie_word_embeddings": False,
+    },
+    "smollm2-135m": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
     },
 }
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

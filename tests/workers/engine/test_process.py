@@ -1,7 +1,6 @@
 """The engine as its supervisor sees it: a process with a pipe on each side."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,56 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from app.contracts.reports import Report, report_adapter
-from app.contracts.specs import BaseRef, Command, Exit, LoadBase, Stop
+from app.contracts.reports import Report
+from app.contracts.specs import BaseRef, Exit, LoadBase, Stop
+from tests.support.engine_process import CPU_FP32, ROOT, TIMEOUT_SECONDS, EngineProcess
 from tests.workers.engine.conftest import train_spec
 from workers.engine.base_model import ResidentBase
 from workers.engine.training.loop import train
 
-ROOT = Path(__file__).parents[3]
-TIMEOUT_SECONDS = 60
-
-
-class EngineProcess:
-    """A running `python -m workers.engine`."""
-
-    def __init__(self) -> None:
-        environment = os.environ | {"TUNESMITH_ENGINE_THREADS": "1", "TUNESMITH_ENGINE_DTYPE": "float32"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "workers.engine"],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-
-    def send(self, command: Command) -> None:
-        self.send_line(command.model_dump_json())
-
-    def send_line(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
-
-    def read_until(self, *kinds: str) -> list[Report]:
-        """Reports up to and with the first of these kinds; fails when the pipe ends before."""
-        assert self.process.stdout is not None
-        reports: list[Report] = []
-        for line in self.process.stdout:
-            reports.append(report_adapter.validate_json(line))
-            if reports[-1].kind in kinds:
-                return reports
-        pytest.fail(f"the engine ended before {kinds}: {[r.kind for r in reports]}")
-
 
 @pytest.fixture
 def engine():
-    engine = EngineProcess()
-    yield engine
-    engine.process.kill()
-    engine.process.wait(TIMEOUT_SECONDS)
-    engine.process.stdin.close()
-    engine.process.stdout.close()
+    with EngineProcess(**CPU_FP32) as engine:
+        yield engine
 
 
 def test_one_engine_trains_stops_fails_and_exits_as_told(engine, tiny_ref: BaseRef, tmp_path: Path):

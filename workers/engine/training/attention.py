@@ -5,6 +5,7 @@ segments decide; outside it behaves as transformers' own `sdpa`, caches and mask
 cross-attention goes from each row of the decoder to the same row of the encoder.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +25,11 @@ from workers.engine.training.cpu_attention import attend
 NAME = "tunesmith_packed"
 # On the CPU torch's attention goes back through short bf16 rows at less than half the speed of fp32.
 _FP32_LONGEST = 192
+# What flash attention computes in: wide enough registers up to this head size, eight numbers at a time, 16 bits.
+_FLASH_WIDEST_HEAD, _FLASH_HEAD_STEP = 256, 8
+_FLASH_DTYPES = (torch.float16, torch.bfloat16)
+# torch 2.11 takes grouped heads unasked; later ones want to be told.
+_ASKS_FOR_GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,17 @@ def attention_forward(
     is_cross = packing.memory is not None and not is_causal
     keys = cast("Packing", packing.memory) if is_cross else packing
     bias: Tensor | None = None if is_cross else kwargs.get("position_bias")
-    if query.is_cuda and bias is None:
+    if bias is None and _suits_flash(query):
         return _varlen(query, key, value, rows=packing, keys=keys, scaling=scaling, is_causal=is_causal), None
     output = _by_segment(query, key, value, rows=packing, keys=keys, scaling=scaling, bias=bias, is_causal=is_causal)
     return output, None
+
+
+def _suits_flash(query: Tensor) -> bool:
+    """Whether the device's flash attention takes these heads; others are multiplied row by row, as on the CPU."""
+    width = query.shape[-1]
+    fits = width <= _FLASH_WIDEST_HEAD and width % _FLASH_HEAD_STEP == 0 and query.dtype in _FLASH_DTYPES
+    return query.is_cuda and fits and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def _varlen(
@@ -112,6 +125,7 @@ def _varlen(
     is_causal: bool,
 ) -> Tensor:
     q, k, v = (t.squeeze(0).transpose(0, 1) for t in (query, key, value))  # [T, heads, d]
+    groups = {"enable_gqa": q.shape[1] != k.shape[1]} if _ASKS_FOR_GROUPS else {}
     output = varlen_attn(
         q,
         k,
@@ -122,7 +136,7 @@ def _varlen(
         keys.longest,
         scale=scaling,
         window_size=(-1, 0 if is_causal else -1),
-        enable_gqa=q.shape[1] != k.shape[1],
+        **groups,
     )
     return cast("Tensor", output).unsqueeze(0)
 
