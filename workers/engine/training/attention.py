@@ -76,7 +76,8 @@ def current_packing() -> Packing | None:
 def _packing_of(lengths: Sequence[int], device: torch.device, memory: Packing | None) -> Packing:
     cumulative = torch.zeros(len(lengths) + 1, dtype=torch.int32)
     cumulative[1:] = torch.tensor(lengths, dtype=torch.int32).cumsum(0)
-    return Packing(tuple(lengths), cumulative.to(device), max(lengths), memory)
+    # Not waited for: a copy that is would wait for all that the device still has to do.
+    return Packing(tuple(lengths), cumulative.to(device, non_blocking=True), max(lengths), memory)
 
 
 def attention_forward(
@@ -125,7 +126,7 @@ def _varlen(
     is_causal: bool,
 ) -> Tensor:
     q, k, v = (t.squeeze(0).transpose(0, 1) for t in (query, key, value))  # [T, heads, d]
-    groups = {"enable_gqa": q.shape[1] != k.shape[1]} if _ASKS_FOR_GROUPS else {}
+    groups: dict[str, Any] = {"enable_gqa": q.shape[1] != k.shape[1]} if _ASKS_FOR_GROUPS else {}
     output = varlen_attn(
         q,
         k,

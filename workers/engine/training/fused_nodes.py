@@ -8,7 +8,7 @@ the input is worked out.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,36 +28,20 @@ class Share:
 
 @dataclass(frozen=True)
 class Norm:
-    """RMSNorm (Zhang & Sennrich 2019, arXiv 1910.07467): x / sqrt(mean(x^2) + eps) * weight, worked out in fp32.
-
-    On a GPU, where each operation is a launch and a way through its memory, torch's own kernels do it in one.
-    """
+    """RMSNorm (Zhang & Sennrich 2019, arXiv 1910.07467): x / sqrt(mean(x^2) + eps) * weight, worked out in fp32."""
 
     weight: Tensor  # [h]
     epsilon: float
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Of x [T, h]: it normed, in its dtype, and 1 / root mean square, [T, 1] fp32."""
-        if x.is_cuda:
-            normed, scale = torch.ops.aten._fused_rms_norm(x, x.shape[1:], self.weight, self.epsilon)  # noqa: SLF001
-            return normed, scale
         wide = x.float()
         scale = torch.linalg.vecdot(wide, wide).div_(x.shape[1]).add_(self.epsilon).rsqrt_().unsqueeze(1)
         wide = wide * scale if wide is x else wide.mul_(scale)
         return wide.to(x.dtype).mul_(self.weight), scale
 
-    def again(self, x: Tensor, scale: Tensor) -> Tensor:
-        """The normed x [T, h] once more, for the way back."""
-        if x.is_cuda:
-            return self.forward(x)[0]
-        return (x.float() * scale).to(x.dtype).mul_(self.weight)
-
     def backward(self, grad: Tensor, x: Tensor, scale: Tensor) -> Tensor:
         """Gradient of x [T, h] from that of the output."""
-        if x.is_cuda:
-            wanted = (True, False)  # the input's, not the frozen weight's
-            grads = torch.ops.aten._fused_rms_norm_backward(grad, x, x.shape[1:], scale, self.weight, wanted)  # noqa: SLF001
-            return cast("Tensor", grads[0])
         normed = x.float() * scale
         wide = (grad * self.weight).float()
         mean = torch.linalg.vecdot(wide, normed).div_(x.shape[1]).unsqueeze(1)
@@ -152,7 +136,7 @@ class NormedQkv(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         x, scale, cos, sin, *downs = ctx.saved_tensors
-        normed = ctx.norm.again(x, scale)
+        normed = (x.float() * scale).to(x.dtype).mul_(ctx.norm.weight)
         q, k, v = grad_outputs
         grads = [t.reshape(x.shape[0], -1) for t in (_rotate(q, cos, -sin), _rotate(k, cos, -sin), v)]
         grad = ctx.qkv.backward(grads, normed, downs, wants_input=ctx.needs_input_grad[0])
@@ -229,7 +213,7 @@ class NormedMlp(torch.autograd.Function):
         grad_inner = ctx.down.backward([grad], active * up, downs[count:], wants_input=True)
         grad_gate = torch.ops.aten.silu_backward(grad_inner * up, gate)
         grad_up = grad_inner.mul_(active)
-        normed = ctx.norm.again(x, scale)
+        normed = (x.float() * scale).to(x.dtype).mul_(ctx.norm.weight)
         wants_input = ctx.needs_input_grad[0]
         grad_x = ctx.gate_up.backward([grad_gate, grad_up], normed, downs[:count], wants_input=wants_input)
         if grad_x is not None:

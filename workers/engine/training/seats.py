@@ -157,7 +157,7 @@ class Seat:
             self.adapter.flat.copy_(saved["weights"])
         self.adapter.refresh()
         self.optimizer.state[self.adapter.flat] = {
-            "step": saved["step"],
+            "step": saved["step"].to(self.adapter.flat.device),
             "exp_avg": saved["exp_avg"].to(self.adapter.flat.device),
             "exp_avg_sq": saved["exp_avg_sq"].to(self.adapter.flat.device),
         }
