@@ -118,3 +118,8 @@ class Calibration(Contract):
         description="(share of rows answered, accuracy among them), the surest first"
     )
     area_under_risk_coverage: float
+    conformal_coverage: float | None = Field(
+        default=None,
+        description="share of the 90 % sets that hold the truth; None: the model has no threshold for them",
+    )
+    conformal_set_size: float | None = Field(default=None, description="labels in a set, on average")

@@ -26,6 +26,25 @@ class AdapterRef(Contract):
     sha256: str = Field(description="SHA-256 of adapter_model.safetensors")
 
 
+class AbstentionPoint(Contract):
+    """What answering only from a confidence on would mean, on the rows a classifier was calibrated on."""
+
+    min_confidence: float = Field(ge=0, le=1)
+    answered: float = Field(gt=0, le=1, description="share of rows at least this confident")
+    risk: float = Field(ge=0, le=1, description="share of wrong answers among them")
+    risk_bound: float = Field(ge=0, le=1, description="what that share is below, with 95 % for all points at once")
+
+
+class LabelCalibration(Contract):
+    """How the scores of a classifier with one label a text become probabilities that mean what they say."""
+
+    temperature: float = Field(gt=0, description="by which logits are divided")
+    conformal_threshold: float = Field(ge=0, le=1, description="labels of at least this probability are in the set")
+    conformal_coverage: float = Field(gt=0, lt=1, description="share of sets that hold the truth")
+    abstention: tuple[AbstentionPoint, ...] = Field(description="the surest first")
+    rows: int = Field(gt=0, description="rows it was fitted on: those that chose the checkpoint, never held out")
+
+
 class AdapterTask(Contract):
     """What an adapter was trained for; lies beside its weights as `tunesmith.json`."""
 
@@ -34,6 +53,9 @@ class AdapterTask(Contract):
     tuning: Literal["adapter", "full"] = Field(default="adapter", description="full: the file holds the whole model")
     labels: tuple[str, ...] | None = None
     is_multi_label: bool = False
+    calibration: LabelCalibration | None = Field(
+        default=None, description="of a classifier with one label a text, where rows chose its checkpoint"
+    )
 
 
 class LoraSpec(Contract):
@@ -141,7 +163,8 @@ class EvalSpec(Contract):
     dpo: DpoSpec | None = Field(default=None, description="of the preference recipe: as in training")
     rows: str = Field(description="path of the canonical held-out rows")
     calibration_rows: str | None = Field(
-        default=None, description="path of rows, not held out, on which a classifier's temperature is fitted"
+        default=None,
+        description="path of rows, not held out, on which what stands for a classifier's base is calibrated",
     )
     labels: tuple[str, ...] | None = Field(
         default=None,

@@ -43,6 +43,7 @@ class Temperature:
 
     value: float
     fitted_on: str
+    conformal_threshold: float | None = None
 
 
 def head_metrics(recipe: HeadRecipe, wanted: Sequence[Row], judged: Judged) -> list[Metric]:
@@ -136,7 +137,13 @@ def _calibration(
         return None
     logits = torch.stack([judged.logits[row.line] for row in wanted]).double().numpy()
     truth = np.array([labels[0] for labels in _truth(recipe, wanted)])
-    return calibration(logits, truth, temperature=temperature.value, fitted_on=temperature.fitted_on)
+    return calibration(
+        logits,
+        truth,
+        temperature=temperature.value,
+        fitted_on=temperature.fitted_on,
+        threshold=temperature.conformal_threshold,
+    )
 
 
 def _spans(wanted: Sequence[Row], judged: Judged) -> tuple[list[Sequence[Span]], list[Sequence[Span]]]:

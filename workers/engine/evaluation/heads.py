@@ -11,6 +11,7 @@ import torch
 from app.contracts.errors import usage
 from app.contracts.reports import Evaluation, Latency
 from app.contracts.rows import LabelledText
+from app.contracts.specs import LabelCalibration
 from workers.engine.evaluation.calibration import fit_temperature
 from workers.engine.evaluation.head_scores import (
     HeadRecipe,
@@ -48,7 +49,10 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
         "tuned": run.tuned(adapter),
     }
     judged = {name: run.judge(name, model) for name, model in models.items()}
-    temperatures = run.temperatures(models, spec.calibration_rows)
+    temperatures = {
+        "base": run.temperature(models["base"], spec.calibration_rows),
+        "tuned": _stored_temperature(adapter.task.calibration),
+    }
     latency = run.latency(models, timed)
     wanted = heldout.wanted
     metrics = {name: head_metrics(recipe, wanted, found) for name, found in judged.items()}
@@ -84,6 +88,13 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
         samples=head_samples(recipe, wanted, judged["base"], judged["tuned"]),
         judgement=judgement,
     )
+
+
+def _stored_temperature(stored: LabelCalibration | None) -> Temperature:
+    if stored is None:
+        return Temperature(1.0, "none is stored with the adapter: as trained")
+    rows = f"{stored.rows} rows that chose the checkpoint, not held out"
+    return Temperature(stored.temperature, rows, stored.conformal_threshold)
 
 
 class _Run:
@@ -143,9 +154,9 @@ class _Run:
         outputs = cast("torch.Tensor", loss.outputs).float().cpu()
         return dict(zip((row.line for row in rows), outputs, strict=True))
 
-    def temperatures(self, models: dict[str, Callable[[Any], BatchLoss]], path: str | None) -> dict[str, Temperature]:
-        """Each model's, from rows that are not judged; 1 where there are none, or none with one label each."""
-        plain = {name: Temperature(1.0, "no rows: as trained") for name in models}
+    def temperature(self, model: Callable[[Any], BatchLoss], path: str | None) -> Temperature:
+        """From rows that are not judged; 1 where there are none, or none with one label each."""
+        plain = Temperature(1.0, "no rows: as trained")
         if path is None or not isinstance(self._recipe, TextClassification) or self._recipe.is_multi_label:
             return plain
         rows = read_rows(Path(path), self._recipe_name)
@@ -154,16 +165,13 @@ class _Run:
             return plain
         index = {label: place for place, label in enumerate(self._recipe.labels)}
         truth = {row.line: index[row.labels[0]] for row in cast("Sequence[LabelledText]", rows)}
-        found = {}
-        for name, model in models.items():
-            logits: dict[int, torch.Tensor] = {}
-            for batch in self._recipe.pack(encoded, self._budget):
-                logits |= self._logits(batch.rows, model(batch))
-                self._progress.poll()
-            values = torch.stack([logits[row.line] for row in encoded]).double().numpy()
-            fitted = fit_temperature(values, np.array([truth[row.line] for row in encoded]))
-            found[name] = Temperature(fitted, f"{len(encoded)} rows that chose the checkpoint, not held out")
-        return found
+        logits: dict[int, torch.Tensor] = {}
+        for batch in self._recipe.pack(encoded, self._budget):
+            logits |= self._logits(batch.rows, model(batch))
+            self._progress.poll()
+        values = torch.stack([logits[row.line] for row in encoded]).double().numpy()
+        fitted = fit_temperature(values, np.array([truth[row.line] for row in encoded]))
+        return Temperature(fitted, f"{len(encoded)} rows that chose the checkpoint, not held out")
 
     def latency(self, models: dict[str, Callable[[Any], BatchLoss]], rows: Sequence[Any]) -> dict[str, Latency]:
         """One row at a time from tokens to answer, after a warm-up, the models in turns."""

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +11,10 @@ from tests.support.tiny_encoders import build_tiny_encoder
 from tests.workers.engine.recipes.conftest import head_spec, labelled_rows, tagged_rows
 from workers.engine.base_model import load_base
 from workers.engine.evaluation.run import evaluate
+from workers.engine.inference.adapters import load_verified_adapter
+from workers.engine.inference.predict import predict
+from workers.engine.recipes.rows import read_rows
+from workers.engine.training.adapter_files import read_task
 from workers.engine.training.loop import train
 
 
@@ -17,10 +23,10 @@ def encoder(tmp_path_factory):
     return load_base(build_tiny_encoder(tmp_path_factory.mktemp("encoders") / "tiny"), torch.device("cpu"))
 
 
-def trained(encoder, folder, rows):
+def trained(encoder, folder, rows, **changes):
     """The evaluation spec of an adapter trained on `rows`, held out rows beside it."""
     reports = []
-    spec = head_spec(encoder.ref, folder, rows, token_budget=400, n_epochs=4)
+    spec = head_spec(encoder.ref, folder, rows, token_budget=400, n_epochs=4, **changes)
     train(encoder, spec, reports.append, lambda: None)
     finished = reports[-1]
     return EvalSpec(
@@ -33,6 +39,13 @@ def trained(encoder, folder, rows):
         max_length=64,
         latency_rows=2,
     )
+
+
+def predicted(encoder, spec):
+    """(row, what `/predict` says of it) of all rows."""
+    rows = read_rows(Path(spec.rows), spec.recipe)
+    found = predict(encoder, load_verified_adapter(encoder, spec.adapter), [row.text for row in rows])
+    return list(zip(rows, found.predictions, strict=True))
 
 
 def evaluated(encoder, spec):
@@ -50,6 +63,26 @@ def test_a_classifier_stands_beside_a_probe_on_the_frozen_base(encoder, tmp_path
     assert found.tuned.loss < found.base.loss
     assert found.tuned.latency.time_to_first_token_ms_p50 is None
     assert {sample.tuned for sample in found.samples} <= {"billing", "delivery", "repair"}
+
+
+def test_an_evaluation_judges_the_calibration_that_the_adapter_carries(encoder, tmp_path):
+    (tmp_path / "selection.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in labelled_rows(30)))
+    spec = trained(encoder, tmp_path, labelled_rows(24), selection_rows=str(tmp_path / "selection.jsonl"))
+    stored = read_task(Path(spec.adapter.path)).calibration
+    found = evaluated(encoder, spec).tuned.calibration
+    assert found.temperature == stored.temperature != 1.0
+    assert found.fitted_on == "30 rows that chose the checkpoint, not held out"
+    scores = [{one.label: one.score for one in said.scores}[row.labels[0]] for row, said in predicted(encoder, spec)]
+    assert found.conformal_coverage == sum(score >= stored.conformal_threshold for score in scores) / 24
+
+
+def test_an_adapter_that_carries_no_calibration_is_judged_as_trained(encoder, tmp_path):
+    spec = trained(encoder, tmp_path, labelled_rows(24))
+    found = evaluated(encoder, spec.model_copy(update={"calibration_rows": spec.rows}))
+    tuned, base = found.tuned.calibration, found.base.calibration
+    assert (tuned.temperature, tuned.fitted_on) == (1.0, "none is stored with the adapter: as trained")
+    assert (tuned.ece_at_temperature, tuned.conformal_coverage) == (tuned.ece, None)
+    assert (base.temperature != 1.0, base.conformal_coverage) == (True, None)
 
 
 def test_the_figures_do_not_depend_on_the_batch_size(encoder, tmp_path):
