@@ -94,6 +94,14 @@ class SpanBreakdown(Contract):
     f1: float
 
 
+class CostDecisions(Contract):
+    """How answers of least expected cost differ from the likeliest ones."""
+
+    changed: float = Field(description="share of rows whose cheapest answer is not their likeliest label")
+    abstained: float | None = Field(description="share of rows handed on; null: that has no price")
+    likeliest_per_1000: float = Field(description="what a thousand likeliest answers would cost")
+
+
 class ReliabilityBin(Contract):
     """Answers of about the same confidence."""
 

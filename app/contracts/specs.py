@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from app.contracts.base import Contract
+from app.contracts.costs import Costs
 
 Recipe = Literal["chat", "preference", "text_classification", "token_classification", "summarization"]
 
@@ -170,6 +171,7 @@ class EvalSpec(Contract):
         default=None,
         description="the labels of a classification recipe; for chat the distinct answers, where they are labels",
     )
+    costs: Costs | None = Field(default=None, description="of mistakes; of a classifier with one label a text")
     max_length: int = Field(gt=0)
     token_budget: int | None = Field(default=None, gt=0)
     latency_rows: int = Field(default=16, ge=1)

@@ -113,6 +113,7 @@ class JobObject(BaseModel):
     dataset_report: dict[str, Any] | None
     encoding: dict[str, Any] | None
     requirements: str | None
+    costs: dict[str, Any] | None
     evaluation: dict[str, Any] | None
     queue: QueueHint | None
 
@@ -198,6 +199,7 @@ def job_object(job: Job, *, queue: QueueHint | None = None, is_brief: bool = Fal
         dataset_report=_shown(job.dataset_report, is_brief=is_brief),
         encoding=job.encoding,
         requirements=job.requirements,
+        costs=job.costs,
         evaluation=_shown(job.evaluation, is_brief=is_brief),
         queue=queue,
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.contracts.costs import Costs
 from app.contracts.requirements import parse_sheet
 from app.datasets.tasks import Task
 from app.errors import InvalidInput
@@ -92,6 +93,12 @@ class JobCreate(_Body):
     requirements: Annotated[str, Field(min_length=1, max_length=4000)] | None = Field(
         default=None,
         description="what the tuned model must reach, one requirement a line: macro_f1 >= 0.85, p95_ms <= 300 ms",
+    )
+
+    costs: Costs | None = Field(
+        default=None,
+        description="text-classification, one label a text: what mistakes cost; the evaluation says what a thousand "
+        "decisions of least expected cost would, of base and tuned model",
     )
 
     @property

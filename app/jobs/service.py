@@ -95,6 +95,7 @@ class JobService:
             hyperparameters=body.requested_hyperparameters(),
             training=settings,
             requirements=body.requirements,
+            costs=None if body.costs is None else body.costs.model_dump(mode="json"),
             user_metadata=body.metadata,
             integrations=None
             if body.integrations is None

@@ -84,6 +84,8 @@ class TrainingTask:
     """True if an earlier attempt already recorded the evaluation."""
     final_model_id: str | None
     """Set if an earlier attempt already published the final adapter."""
+    costs: dict[str, Any] | None = None
+    """Of mistakes; of a classifier with one label a text."""
 
 
 @dataclass(frozen=True)

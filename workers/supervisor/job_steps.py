@@ -4,6 +4,7 @@ import math
 import time
 from pathlib import Path
 
+from app.contracts.costs import Costs
 from app.contracts.errors import WorkerFailure, fatal
 from app.contracts.reports import Checkpoint, Encoded, Evaluation, Finished, Metric, Progress
 from app.contracts.specs import AdapterRef, EvalSpec, TrainSpec
@@ -118,6 +119,7 @@ class JobSteps:
             calibration_rows=data.selection_path,
             latency_rows=_LATENCY_ROWS.get(self._task.recipe, EvalSpec.model_fields["latency_rows"].default),
             labels=self._task.labels,
+            costs=None if self._task.costs is None else Costs.model_validate(self._task.costs),
             max_length=self._task.spec["max_length"],
             seed=self._task.spec["seed"],
         )

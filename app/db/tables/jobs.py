@@ -48,6 +48,7 @@ class Job(Base):
         doc="our block of the wire: 'auto' until validated, then numbers; NULL for jobs older than it"
     )
     requirements: Mapped[str | None] = mapped_column(Text, doc="the sheet the tuned model is judged by")
+    costs: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True), doc="of mistakes, as on the wire")
     user_metadata: Mapped[Json | None] = mapped_column("metadata", JSONB(none_as_null=True))
     integrations: Mapped[list[Any] | None]
     dataset_report: Mapped[Json | None] = mapped_column(doc="what inspection found: rows, labels, split, warnings")

@@ -8,11 +8,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from app.contracts.costs import Costs
 from app.contracts.errors import usage
 from app.contracts.reports import Evaluation, Latency
 from app.contracts.rows import LabelledText
 from app.contracts.specs import LabelCalibration
 from workers.engine.evaluation.calibration import fit_temperature
+from workers.engine.evaluation.decisions import COST, Priced, price
 from workers.engine.evaluation.head_scores import (
     HeadRecipe,
     Judged,
@@ -21,6 +23,7 @@ from workers.engine.evaluation.head_scores import (
     head_samples,
     head_scores,
     majority,
+    single_labels,
 )
 from workers.engine.evaluation.heldout import Heldout
 from workers.engine.evaluation.judgement import judge
@@ -41,6 +44,7 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
     spec, encoded, progress = heldout.spec, heldout.encoded, heldout.progress
     if adapter.task is None or adapter.task.recipe != spec.recipe or adapter.task.labels != spec.labels:
         raise usage("task_differs", f"The adapter '{spec.adapter.id}' was not trained for this task and these labels.")
+    is_text = isinstance(recipe, TextClassification)
     run = _Run(heldout)
     timed = encoded.rows[: spec.latency_rows]
     progress.total = 2 * (len(encoded.rows) + len(timed))
@@ -56,11 +60,14 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
     latency = run.latency(models, timed)
     wanted = heldout.wanted
     metrics = {name: head_metrics(recipe, wanted, found) for name, found in judged.items()}
+    priced = {name: _price(heldout, judged[name], temperatures[name]) for name in models} if spec.costs else {}
+    for name, found in priced.items():
+        metrics[name].append(found.metric)
     judgement = judge(
         metrics["base"],
         metrics["tuned"],
-        decides="macro_f1" if isinstance(recipe, TextClassification) else "span_f1",
-        beside=["accuracy"] if isinstance(recipe, TextClassification) else ["span_f1_partial"],
+        decides="macro_f1" if is_text else "span_f1",
+        beside=["accuracy", *([COST] if priced else [])] if is_text else ["span_f1_partial"],
         rivals=[majority(recipe, wanted)] if isinstance(recipe, TextClassification) else [],
         base_is_cheap=_BASE_NAME,
         seed=spec.seed,
@@ -74,7 +81,7 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
             temperature=temperatures[name],
             latency=latency[name],
             seed=spec.seed,
-        )
+        ).model_copy(update={"decisions": priced[name].decisions if priced else None})
         for name in models
     )
     return Evaluation(
@@ -95,6 +102,18 @@ def _stored_temperature(stored: LabelCalibration | None) -> Temperature:
         return Temperature(1.0, "none is stored with the adapter: as trained")
     rows = f"{stored.rows} rows that chose the checkpoint, not held out"
     return Temperature(stored.temperature, rows, stored.conformal_threshold)
+
+
+def _price(heldout: Heldout, judged: Judged, temperature: Temperature) -> Priced:
+    """What this model's decisions cost; usage failure where the task, or its labels, are not those of the costs."""
+    costs = cast("Costs", heldout.spec.costs)
+    if not judged.logits:
+        raise usage("costs_misfit", "Costs are for classifiers with one label a text.", param="costs")
+    try:
+        logits, truth = single_labels(heldout.recipe, heldout.wanted, judged)
+        return price(logits, truth, temperature.value, heldout.recipe.labels, costs)
+    except ValueError as error:
+        raise usage("costs_misfit", f"The {error}", param="costs") from error
 
 
 class _Run:

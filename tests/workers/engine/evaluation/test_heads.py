@@ -3,10 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.contracts.costs import Costs
 from app.contracts.errors import WorkerFailure
 from app.contracts.reports import Evaluation, Stopped
+from app.contracts.requirements import judge_sheet, parse_sheet
 from app.contracts.rows import LabelledText
 from app.contracts.specs import AdapterRef, EvalSpec
+from app.reports.words import summary
 from tests.support.tiny_encoders import build_tiny_encoder
 from tests.workers.engine.recipes.conftest import head_spec, labelled_rows, tagged_rows
 from workers.engine.base_model import load_base
@@ -83,6 +86,30 @@ def test_an_adapter_that_carries_no_calibration_is_judged_as_trained(encoder, tm
     assert (tuned.temperature, tuned.fitted_on) == (1.0, "none is stored with the adapter: as trained")
     assert (tuned.ece_at_temperature, tuned.conformal_coverage) == (tuned.ece, None)
     assert (base.temperature != 1.0, base.conformal_coverage) == (True, None)
+
+
+def test_costs_become_a_figure_of_both_models_with_its_paired_comparison(encoder, tmp_path):
+    spec = trained(encoder, tmp_path, labelled_rows(24))
+    costs = {"pairs": [{"expected": "repair", "predicted": "billing", "cost": 1000}], "abstain": 3}
+    found = evaluated(encoder, spec.model_copy(update={"costs": Costs.model_validate(costs)}))
+    for scores in (found.base, found.tuned):
+        figure = next(one for one in scores.figures if one.name == "cost_per_1000_decisions")
+        assert figure.low <= figure.value <= figure.high
+        assert (figure.n, figure.higher_is_better) == (24, False)
+        assert 0 <= scores.decisions.abstained <= scores.decisions.changed <= 1
+    assert [one.name for one in found.judgement.comparisons] == ["macro_f1", "accuracy", "cost_per_1000_decisions"]
+    assert "By your costs 1,000 of its decisions cost" in summary(found)
+    (sheet,) = judge_sheet(parse_sheet("cost_per_1000_decisions <= 1e9"), found.tuned.figures)
+    assert sheet.outcome == "pass"
+
+
+@pytest.mark.parametrize("rows", [labelled_rows, tagged_rows])
+def test_costs_of_another_task_are_refused(encoder, tmp_path, rows):
+    spec = trained(encoder, tmp_path, rows(12))
+    costs = Costs.model_validate({"pairs": [{"expected": "refund", "predicted": "billing", "cost": 2}]})
+    with pytest.raises(WorkerFailure) as failure:
+        evaluated(encoder, spec.model_copy(update={"costs": costs}))
+    assert (failure.value.error.code, failure.value.error.param) == ("costs_misfit", "costs")
 
 
 def test_the_figures_do_not_depend_on_the_batch_size(encoder, tmp_path):
