@@ -12,7 +12,7 @@ import torch
 
 from app.contracts.errors import WorkerFailure
 from app.contracts.rows import ChatRow, LabelledText, Row, Span, TaggedText
-from app.contracts.specs import TrainSpec
+from app.contracts.specs import LabelCalibration, TrainSpec
 from tests.invariants.recipe_runs import CHAT, QUEUES, TEXT, TOKENS, Crash, RecipeJob, Run, make_spec, run
 from tests.support.tiny_models import build_tiny_base
 from tests.workers.engine.conftest import chat_row
@@ -217,6 +217,19 @@ def test_a_checkpoint_between_two_epochs_carries_no_calibration_of_other_weights
     stored = {path.name: read_task(path / "adapter").calibration for path in checkpoints.iterdir()}
     assert {name for name, calibration in stored.items() if calibration is not None} == {"step-000003", "step-000006"}
     assert len(stored) > 2
+
+
+@pytest.mark.parametrize("job", [TEXT], ids=lambda job: job.name)
+def test_a_run_that_continues_a_calibrated_adapter_is_calibrated_anew(job, resident, tmp_path):
+    def calibration(found: Run) -> LabelCalibration | None:
+        return read_task(Path(found.finished.adapter_path)).calibration
+
+    first = run(resident, make_spec(job, resident, tmp_path / "first", selection=9))
+    parent = {"id": "first", "path": first.finished.adapter_path, "sha256": first.finished.adapter_sha256}
+    second = run(resident, make_spec(job, resident, tmp_path / "second", selection=9, initial_adapter=parent))
+    third = run(resident, make_spec(job, resident, tmp_path / "third", initial_adapter=parent))
+    assert calibration(first) != calibration(second) is not None
+    assert calibration(third) is None
 
 
 def passing_gain(job: RecipeJob, resident: ResidentBase, folder: Path, **changes: Any) -> TrainSpec:
