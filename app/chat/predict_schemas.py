@@ -25,6 +25,19 @@ class PredictParameters(BaseModel):
         default=None,
         description="text-classification: from the model's outputs to scores; default softmax, sigmoid if multi-label",
     )
+    min_confidence: float | None = Field(
+        default=None, ge=0, le=1, description="text-classification: abstain where the likeliest label is less likely"
+    )
+    max_risk: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="text-classification: abstain so that of the answers no larger share is wrong, as the rows that "
+        "calibrated the model show with 95 %",
+    )
+    return_set: bool | None = Field(
+        default=None, description="text-classification: with the set of labels that holds the truth 9 times in 10"
+    )
     aggregation_strategy: Literal["simple", "first"] | None = Field(
         default=None, description="token-classification: whole entities, each word by its first token, either way"
     )

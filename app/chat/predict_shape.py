@@ -5,6 +5,9 @@ What Hugging Face's servers answer and its client `huggingface_hub` reads, for o
     text-classification   [[{label, score}, …]]                          one inner list a text, always
     token-classification  [{entity_group, score, word, start, end}, …]   for one text; for a list, a list of such lists
     summarization         [{summary_text}]                               one object a text
+
+A classifier that may abstain, or is asked for a set, answers with one object a text:
+`{scores: [{label, score}, …], chosen: [label], abstained, min_confidence, set}`.
 """
 
 from typing import Any, assert_never
@@ -16,7 +19,7 @@ from app.contracts.specs import AdapterRef
 from app.errors import InvalidInput
 
 _PARAMETERS_OF = {
-    "text-classification": {"top_k", "function_to_apply"},
+    "text-classification": {"top_k", "function_to_apply", "min_confidence", "max_risk", "return_set"},
     "token-classification": {"aggregation_strategy"},
     "summarization": {"max_new_tokens", "generate_parameters"},
 }
@@ -31,6 +34,9 @@ def predict_spec(request: PredictRequest, model: ModelToAsk, adapter: AdapterRef
         adapter=adapter,
         inputs=(request.inputs,) if isinstance(request.inputs, str) else tuple(request.inputs),
         function=parameters.function_to_apply,
+        min_confidence=parameters.min_confidence,
+        max_risk=parameters.max_risk,
+        returns_set=bool(parameters.return_set),
     )
     limit = parameters.max_new_tokens
     if limit is None and parameters.generate_parameters is not None:
@@ -40,7 +46,7 @@ def predict_spec(request: PredictRequest, model: ModelToAsk, adapter: AdapterRef
 
 def predicted_wire(request: PredictRequest, found: Predictions) -> list[Any]:
     """The answer's body."""
-    shown = [_shown(prediction, request.parameters) for prediction in found.predictions]
+    shown = [_shown(prediction, request.parameters, found.min_confidence) for prediction in found.predictions]
     is_flat = isinstance(request.inputs, str) and isinstance(found.predictions[0], Entities)
     return shown[0] if is_flat else shown
 
@@ -48,9 +54,16 @@ def predicted_wire(request: PredictRequest, found: Predictions) -> list[Any]:
 def predicted_headers(found: Predictions) -> dict[str, str]:
     """Usage under the names of Hugging Face's text servers, and the places of texts that were cut."""
     headers = {"x-prompt-tokens": str(found.input_tokens), "x-generated-tokens": str(found.output_tokens)}
+    if found.temperature is not None:
+        headers["x-temperature"] = f"{found.temperature:.6g}"
     if found.truncated:
         headers["x-truncated-inputs"] = ",".join(map(str, found.truncated))
     return headers
+
+
+def _decides(parameters: PredictParameters) -> bool:
+    """Whether more is asked for than scores."""
+    return bool(parameters.return_set) or parameters.min_confidence is not None or parameters.max_risk is not None
 
 
 def _check_task(parameters: PredictParameters, model: ModelToAsk) -> None:
@@ -64,11 +77,14 @@ def _check_task(parameters: PredictParameters, model: ModelToAsk) -> None:
         )
 
 
-def _shown(prediction: Prediction, parameters: PredictParameters) -> Any:
+def _shown(prediction: Prediction, parameters: PredictParameters, min_confidence: float | None) -> Any:
     match prediction:
         case Labels():
-            scores = prediction.scores[: parameters.top_k]
-            return [{"label": entry.label, "score": entry.score} for entry in scores]
+            scores = [{"label": one.label, "score": one.score} for one in prediction.scores[: parameters.top_k]]
+            if not _decides(parameters):
+                return scores
+            decided = {"scores": scores, "chosen": prediction.chosen, "abstained": prediction.abstained}
+            return decided | {"min_confidence": min_confidence, "set": prediction.conformal_set}
         case Entities():
             return [
                 {

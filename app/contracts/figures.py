@@ -94,6 +94,14 @@ class SpanBreakdown(Contract):
     f1: float
 
 
+class CostDecisions(Contract):
+    """How answers of least expected cost differ from the likeliest ones."""
+
+    changed: float = Field(description="share of rows whose cheapest answer is not their likeliest label")
+    abstained: float | None = Field(description="share of rows handed on; null: that has no price")
+    likeliest_per_1000: float = Field(description="what a thousand likeliest answers would cost")
+
+
 class ReliabilityBin(Contract):
     """Answers of about the same confidence."""
 
@@ -118,3 +126,8 @@ class Calibration(Contract):
         description="(share of rows answered, accuracy among them), the surest first"
     )
     area_under_risk_coverage: float
+    conformal_coverage: float | None = Field(
+        default=None,
+        description="share of the 90 % sets that hold the truth; None: the model has no threshold for them",
+    )
+    conformal_set_size: float | None = Field(default=None, description="labels in a set, on average")

@@ -23,6 +23,13 @@ class PredictSpec(Contract):
         default=None,
         description="from a text classifier's outputs to its scores; None: softmax, sigmoid where it is multi-label",
     )
+    min_confidence: float | None = Field(
+        default=None, ge=0, le=1, description="a classifier of one label abstains where it is less sure"
+    )
+    max_risk: float | None = Field(
+        default=None, gt=0, lt=1, description="the same, from the confidence on that was shown to be wrong less often"
+    )
+    returns_set: bool = Field(default=False, description="with the set of labels that holds the truth 9 times in 10")
 
 
 class LabelScore(Contract):
@@ -33,11 +40,16 @@ class LabelScore(Contract):
 
 
 class Labels(Contract):
-    """Every label with its probability, most likely first; `chosen` is what the model answers."""
+    """Every label with its probability, most likely first; `chosen` is what the model answers: nothing, if it abstains.
+
+    A conformal set may be empty: no label was likely enough.
+    """
 
     kind: Literal["labels"] = "labels"
     scores: tuple[LabelScore, ...]
     chosen: tuple[str, ...]
+    abstained: bool = False
+    conformal_set: tuple[str, ...] | None = Field(default=None, description="where it was asked for")
 
 
 class ScoredSpan(Contract):
@@ -71,4 +83,8 @@ class Predictions(Contract):
     input_tokens: int
     output_tokens: int = Field(description="tokens written; 0 for models that write none")
     truncated: tuple[int, ...] = Field(default=(), description="inputs that were longer than the model reads, and cut")
+    temperature: float | None = Field(
+        default=None, description="by which a classifier's logits were divided before a softmax; 1 as trained"
+    )
+    min_confidence: float | None = Field(default=None, description="below which it abstained; None: nowhere")
     total_ms: float

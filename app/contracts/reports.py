@@ -6,7 +6,7 @@ from pydantic import Field, TypeAdapter
 
 from app.contracts.base import Contract
 from app.contracts.errors import WorkerError
-from app.contracts.figures import Calibration, ClassFigures, Confusion, Figure, Judgement
+from app.contracts.figures import Calibration, ClassFigures, Confusion, CostDecisions, Figure, Judgement
 from app.contracts.requirements import Expectation, RequirementJudgement
 from app.contracts.specs import Command
 
@@ -222,6 +222,7 @@ class ModelScores(Contract):
     classes: tuple[ClassFigures, ...] = Field(default=(), description="each label's own figures")
     confusion: Confusion | None = None
     calibration: Calibration | None = None
+    decisions: CostDecisions | None = Field(default=None, description="where the job says what mistakes cost")
     latency: Latency
     evaluation_seconds: float
 

@@ -31,7 +31,7 @@ _MOST_ROWS = 100_000
 class Requirement(Contract):
     """A figure must reach a limit."""
 
-    figure: str = Field(description="e.g. macro_f1, p95_ms, cost_per_1000", pattern=r"^[a-z][a-z0-9_]*$")
+    figure: str = Field(description="e.g. macro_f1, p95_ms, cost_per_1000_decisions", pattern=r"^[a-z][a-z0-9_]*$")
     operator: Literal[">=", "<="]
     limit: float = Field(allow_inf_nan=False)
 
@@ -200,7 +200,9 @@ def _remedy(figure: str) -> str:
     if figure.endswith("_ms") or figure.startswith(("tokens_per_second", "goodput")):
         return "Cheapest first: a lower limit of answer tokens, fewer requests at once, then a smaller base."
     if figure.startswith("cost"):
-        return "Cheapest first: a threshold chosen on validation rows with your costs, then more training rows."
+        return (
+            "Cheapest first: a price for handing unsure cases on (costs.abstain), then more rows of the dearest labels."
+        )
     if figure.startswith(("ece", "brier", "loss", "bits_per_byte")):
         return "Cheapest first: a temperature fitted on validation rows, then fewer epochs."
     if figure.endswith("_rise"):

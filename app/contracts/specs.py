@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from app.contracts.base import Contract
+from app.contracts.costs import Costs
 from app.contracts.requirements import Expectation
 
 Recipe = Literal["chat", "preference", "text_classification", "token_classification", "summarization"]
@@ -27,6 +28,25 @@ class AdapterRef(Contract):
     sha256: str = Field(description="SHA-256 of adapter_model.safetensors")
 
 
+class AbstentionPoint(Contract):
+    """What answering only from a confidence on would mean, on the rows a classifier was calibrated on."""
+
+    min_confidence: float = Field(ge=0, le=1)
+    answered: float = Field(gt=0, le=1, description="share of rows at least this confident")
+    risk: float = Field(ge=0, le=1, description="share of wrong answers among them")
+    risk_bound: float = Field(ge=0, le=1, description="what that share is below, with 95 % for all points at once")
+
+
+class LabelCalibration(Contract):
+    """How the scores of a classifier with one label a text become probabilities that mean what they say."""
+
+    temperature: float = Field(gt=0, description="by which logits are divided")
+    conformal_threshold: float = Field(ge=0, le=1, description="labels of at least this probability are in the set")
+    conformal_coverage: float = Field(gt=0, lt=1, description="share of sets that hold the truth")
+    abstention: tuple[AbstentionPoint, ...] = Field(description="the surest first")
+    rows: int = Field(gt=0, description="rows it was fitted on: those that chose the checkpoint, never held out")
+
+
 class AdapterTask(Contract):
     """What an adapter was trained for; lies beside its weights as `tunesmith.json`."""
 
@@ -35,6 +55,9 @@ class AdapterTask(Contract):
     tuning: Literal["adapter", "full"] = Field(default="adapter", description="full: the file holds the whole model")
     labels: tuple[str, ...] | None = None
     is_multi_label: bool = False
+    calibration: LabelCalibration | None = Field(
+        default=None, description="of a classifier with one label a text, where rows chose its checkpoint"
+    )
 
 
 class LoraSpec(Contract):
@@ -149,13 +172,15 @@ class EvalSpec(Contract):
         default=(), description="lines of `rows` whose prompt was trained on: scored apart, never in the figures"
     )
     calibration_rows: str | None = Field(
-        default=None, description="path of rows, not held out, on which a classifier's temperature is fitted"
+        default=None,
+        description="path of rows, not held out, on which what stands for a classifier's base is calibrated",
     )
     expectations: tuple[Expectation, ...] = Field(default=(), description="put to both models after the rows")
     labels: tuple[str, ...] | None = Field(
         default=None,
         description="the labels of a classification recipe; for chat the distinct answers, where they are labels",
     )
+    costs: Costs | None = Field(default=None, description="of mistakes; of a classifier with one label a text")
     max_length: int = Field(gt=0)
     token_budget: int | None = Field(default=None, gt=0)
     latency_rows: int = Field(default=16, ge=1)

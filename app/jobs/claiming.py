@@ -5,6 +5,7 @@ from typing import Any
 from app.bases.schemas import base_kind
 from app.bases.service import BaseService
 from app.bases.tasks import misfit
+from app.contracts.costs import Costs
 from app.contracts.errors import WorkerError
 from app.contracts.requirements import Expectation
 from app.contracts.specs import Recipe
@@ -82,6 +83,11 @@ class JobClaims:
             unsuited = WorkerError(kind="usage", code="unsupported_task", message=str(error), param=param)
             self._endings.fail(job, actor, unsuited)
             return
+        problem = _costs_problem(job) if job.purpose == JobPurpose.TRAINING else None
+        if problem is not None:
+            misfit_of_costs = WorkerError(kind="usage", code="costs_misfit", message=problem, param="costs")
+            self._endings.fail(job, actor, misfit_of_costs)
+            return
         for warning in report.warnings if job.purpose == JobPurpose.TRAINING else ():
             self._ledger.say(job, warning, level="warn")
         self._ledger.apply(job, Event.VALIDATE, actor, event_texts.QUEUED, sha256=report.training.sha256)
@@ -116,6 +122,7 @@ class JobClaims:
             purpose=JobPurpose(job.purpose),
             against=_adapter(job.against_adapter),
             expectations=tuple(Expectation.model_validate(one) for one in job.expectations or ()),
+            costs=job.costs,
         )
 
     def _fix_numbers(self, job: Job, report: DatasetReport) -> None:
@@ -200,6 +207,16 @@ def _wants_selection(job: Job) -> bool:
     """Unless the last step is to be the result whatever comes: then every row may train."""
     settings = job.training or {}
     return not (settings.get("early_stopping") is False and settings.get("keeps_best") is False)
+
+
+def _costs_problem(job: Job) -> str | None:
+    """Why the job's costs cannot be those of its rows."""
+    spec = job.spec or {}
+    if job.costs is None:
+        return None
+    if spec["recipe"] != "text_classification" or spec["is_multi_label"]:
+        return "costs are for text classification with one label a text, which these rows are not; leave them out."
+    return Costs.model_validate(job.costs).problem(spec["labels"])
 
 
 def _adapted(job: Job) -> dict[str, Any] | None:

@@ -75,6 +75,7 @@ class EvaluationService:
             validation_file=file.id,
             requirements=sheet,
             expectations=stored_expectations(body.expectations) or (maker.expectations if is_ours else None),
+            costs=maker.costs if is_ours else None,
             user_metadata=body.metadata,
             **{name: getattr(maker, name) for name in _LIKE_TRAINING},
         )

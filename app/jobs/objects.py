@@ -114,6 +114,7 @@ class JobObject(BaseModel):
     encoding: dict[str, Any] | None
     requirements: str | None
     expectations: list[dict[str, Any]] | None
+    costs: dict[str, Any] | None
     evaluation: dict[str, Any] | None
     queue: QueueHint | None
 
@@ -200,6 +201,7 @@ def job_object(job: Job, *, queue: QueueHint | None = None, is_brief: bool = Fal
         encoding=job.encoding,
         requirements=job.requirements,
         expectations=job.expectations,
+        costs=job.costs,
         evaluation=_shown(job.evaluation, is_brief=is_brief),
         queue=queue,
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.contracts.costs import Costs
 from app.contracts.requirements import Expectation, parse_sheet
 from app.datasets.tasks import Task
 from app.errors import InvalidInput
@@ -99,6 +100,11 @@ class JobCreate(_Body):
     )
 
     expectations: Expectations | None = None
+    costs: Costs | None = Field(
+        default=None,
+        description="text-classification, one label a text: what mistakes cost; the evaluation says what a thousand "
+        "decisions of least expected cost would, of base and tuned model",
+    )
 
     @property
     def is_dpo(self) -> bool:

@@ -96,6 +96,7 @@ class JobService:
             training=settings,
             requirements=body.requirements,
             expectations=stored_expectations(body.expectations),
+            costs=None if body.costs is None else body.costs.model_dump(mode="json"),
             user_metadata=body.metadata,
             integrations=None
             if body.integrations is None

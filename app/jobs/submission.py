@@ -29,6 +29,8 @@ def check_settings(body: JobCreate, settings: Mapping[str, Any]) -> None:
             raise _wrong(name, f"training.{name} is a setting of adapters, and training.adapter 'none' makes none.")
         if asked.get("quantization") == "nf4":
             raise _wrong("quantization", "Full fine-tuning (training.adapter 'none') cannot train weights in 4 bits.")
+    if body.costs is not None and asked_recipe(body) not in {None, "text_classification"}:
+        raise InvalidInput("costs are for the task 'text-classification'; leave them out of this job.", param="costs")
     if body.is_dpo and body.task not in {None, "chat"}:
         raise InvalidInput(f"method.type 'dpo' is for the task 'chat', not for '{body.task}'.", param="task")
 

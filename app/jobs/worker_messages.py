@@ -91,6 +91,8 @@ class TrainingTask:
     against: ParentAdapter | None = None
     """Of an evaluation: the model in the base's place."""
     expectations: tuple[Expectation, ...] = ()
+    costs: dict[str, Any] | None = None
+    """Of mistakes; of a classifier with one label a text."""
 
 
 @dataclass(frozen=True)

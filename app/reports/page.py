@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from app.contracts.figures import Baseline, Figure, FigureComparison, Verdict
+from app.contracts.figures import Baseline, Calibration, Figure, FigureComparison, Verdict
 from app.contracts.reports import Evaluation, ModelScores
 from app.reports import plots
 from app.reports.words import figure_of, name_of, show
@@ -152,7 +152,16 @@ def _calibration(evaluation: Evaluation) -> str:
         + f'<p class="note">Expected calibration error {tuned.ece:.3f} as trained, {tuned.ece_at_temperature:.3f} at '
         f"temperature {tuned.temperature:.2f} ({escape(tuned.fitted_on)}). Brier score {tuned.brier:.3f} and "
         f"{tuned.brier_at_temperature:.3f}. Answering only the surest 80 % it is right in "
-        f"{100 * _at_coverage(tuned.coverage, 0.8):.1f} %.</p>"
+        f"{100 * _at_coverage(tuned.coverage, 0.8):.1f} %.{_sets(tuned)}</p>"
+    )
+
+
+def _sets(tuned: Calibration) -> str:
+    if tuned.conformal_coverage is None:
+        return ""
+    return (
+        f" Its 90 % sets hold the right label in {100 * tuned.conformal_coverage:.1f} % and have "
+        f"{tuned.conformal_set_size:.2f} labels on average."
     )
 
 

@@ -6,6 +6,7 @@ from app.contracts.figures import Figure, FigureComparison, Judgement, Verdict
 from app.contracts.reports import Evaluation, Latency, ModelScores
 from app.contracts.requirements import RequirementJudgement
 
+COST = "cost_per_1000_decisions"
 NAMES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -23,6 +24,7 @@ NAMES = {
     "loss": "loss",
     "preference_accuracy": "share of preferred answers ranked first",
     "preference_margin": "reward margin",
+    COST: "cost per 1,000 decisions",
 }
 _PERCENT = {"accuracy", "preference_accuracy", "stop_rate", "loop_rate", "empty_rate"}
 _VERDICTS: dict[Verdict, str] = {
@@ -48,6 +50,7 @@ def summary(evaluation: Evaluation) -> str:
         _finding(evaluation, judged),
         _cheap(judged),
         _weak(evaluation.tuned),
+        _money(evaluation, judged),
         _leaked(evaluation, judged.decides),
         _gate(evaluation.requirements),
         _expected(evaluation),
@@ -66,7 +69,8 @@ def show(figure: str, value: float, *, is_difference: bool = False) -> str:
     """A value in the figure's usual form."""
     if figure in _PERCENT:
         return f"{100 * value:+.1f} points" if is_difference else f"{100 * value:.1f} %"
-    return f"{value:+.3f}" if is_difference else f"{value:.3f}"
+    digits = 1 if figure == COST else 3
+    return f"{value:+,.{digits}f}" if is_difference else f"{value:,.{digits}f}"
 
 
 def figure_of(scores: ModelScores, name: str) -> Figure | None:
@@ -150,6 +154,19 @@ def _weak(tuned: ModelScores) -> str:
     if not weak:
         return ""
     return "It is weakest on " + _and([f"{one.label} (F1 {one.f1:.2f}, {one.support} rows)" for one in weak]) + "."
+
+
+def _money(evaluation: Evaluation, judged: Judgement) -> str:
+    decisions = evaluation.tuned.decisions
+    found = next((one for one in judged.comparisons if one.name == COST), None)
+    base, tuned = figure_of(evaluation.base, COST), figure_of(evaluation.tuned, COST)
+    if decisions is None or found is None or base is None or tuned is None:
+        return ""
+    return (
+        f"By your costs 1,000 of its decisions cost {show(COST, tuned.value)} against {show(COST, base.value)} "
+        f"({_difference(found)}); {100 * decisions.changed:.1f} % of them are not its likeliest answer, which would "
+        f"cost {show(COST, decisions.likeliest_per_1000)}."
+    )
 
 
 def _speed(base: Latency, tuned: Latency) -> str:

@@ -12,13 +12,14 @@ import torch
 
 from app.contracts.errors import WorkerFailure
 from app.contracts.rows import ChatRow, LabelledText, Row, Span, TaggedText
-from app.contracts.specs import TrainSpec
+from app.contracts.specs import LabelCalibration, TrainSpec
 from tests.invariants.recipe_runs import CHAT, QUEUES, TEXT, TOKENS, Crash, RecipeJob, Run, make_spec, run
 from tests.support.tiny_models import build_tiny_base
 from tests.workers.engine.conftest import chat_row
 from workers.engine.base_model import ResidentBase, load_base
 from workers.engine.recipes.chat import encode_rows
 from workers.engine.training import batches, checkpoint
+from workers.engine.training.adapter_files import read_task
 from workers.engine.training.loop import train
 
 STEPS = 40
@@ -67,7 +68,8 @@ def figures(found: Run) -> dict[int, tuple[Any, ...]]:
 def result(found: Run) -> tuple[Any, ...]:
     """What the job's owner gets."""
     done = found.finished
-    return (done.step, done.steps_done, done.adapter_sha256, done.trained_tokens, done.train_loss, done.reason)
+    task = read_task(Path(done.adapter_path))
+    return (done.step, done.steps_done, done.adapter_sha256, task, done.trained_tokens, done.train_loss, done.reason)
 
 
 def go_on(resident: ResidentBase, spec: TrainSpec, found: Run) -> None:
@@ -168,6 +170,66 @@ def test_a_run_of_any_recipe_stopped_and_killed_at_every_step_ends_in_the_adapte
     go_on(resident, spec, found)
     assert figures(found) == figures(whole)
     assert result(found) == result(whole)
+
+
+@pytest.mark.parametrize("job", [TEXT], ids=lambda job: job.name)
+@pytest.mark.parametrize("valid", [0, 6], ids=["selection alone", "beside a validation file"])
+def test_a_classifier_stopped_at_any_moment_of_its_last_epoch_carries_the_calibration_of_the_unbroken_one(
+    job, resident, tmp_path, valid
+):
+    """Also within the validation that finds it, after whose beginning the checkpoint was written without."""
+
+    def spec_in(name: str) -> TrainSpec:
+        folder = tmp_path / name
+        folder.mkdir()
+        return make_spec(job, resident, folder, rows=8, valid=valid, selection=9, valid_rows_per_check=4)
+
+    polls: list[int] = []
+    whole = Run()
+    train(resident, spec_in("unbroken"), whole.reports.append, lambda: polls.append(len(whole.metrics)))
+    assert read_task(Path(whole.finished.adapter_path)).calibration is not None
+    first = next(place for place, metrics in enumerate(polls) if metrics == 3)
+    was_pending = 0
+    for lives in range(first, len(polls)):
+        found, spec, count = Run(), spec_in(f"stopped-{lives}"), iter(range(lives))
+        train(
+            resident, spec, found.reports.append, lambda count=count: None if next(count, None) is not None else "pause"
+        )
+        last = found.of_kind("checkpoint")[-1]
+        was_pending += last.step == 4
+        assert not last.is_final
+        go_on(resident, spec, found)
+        assert result(found) == result(whole)
+    assert was_pending > 1
+
+
+@pytest.mark.parametrize("job", [TEXT], ids=lambda job: job.name)
+@pytest.mark.parametrize("changes", [{"valid": 6}, {}], ids=["a validation file", "no rows"])
+def test_rows_that_are_judged_in_the_end_calibrate_nothing(job, resident, tmp_path, changes):
+    found = run(resident, make_spec(job, resident, tmp_path, **changes)).finished
+    assert read_task(Path(found.adapter_path)).calibration is None
+
+
+@pytest.mark.parametrize("job", [TEXT], ids=lambda job: job.name)
+def test_a_checkpoint_between_two_epochs_carries_no_calibration_of_other_weights(job, resident, tmp_path):
+    found = run(resident, make_spec(job, resident, tmp_path, selection=9, resume_checkpoint_seconds=0))
+    checkpoints = Path(found.finished.adapter_path).parent.parent
+    stored = {path.name: read_task(path / "adapter").calibration for path in checkpoints.iterdir()}
+    assert {name for name, calibration in stored.items() if calibration is not None} == {"step-000003", "step-000006"}
+    assert len(stored) > 2
+
+
+@pytest.mark.parametrize("job", [TEXT], ids=lambda job: job.name)
+def test_a_run_that_continues_a_calibrated_adapter_is_calibrated_anew(job, resident, tmp_path):
+    def calibration(found: Run) -> LabelCalibration | None:
+        return read_task(Path(found.finished.adapter_path)).calibration
+
+    first = run(resident, make_spec(job, resident, tmp_path / "first", selection=9))
+    parent = {"id": "first", "path": first.finished.adapter_path, "sha256": first.finished.adapter_sha256}
+    second = run(resident, make_spec(job, resident, tmp_path / "second", selection=9, initial_adapter=parent))
+    third = run(resident, make_spec(job, resident, tmp_path / "third", initial_adapter=parent))
+    assert calibration(first) != calibration(second) is not None
+    assert calibration(third) is None
 
 
 def passing_gain(job: RecipeJob, resident: ResidentBase, folder: Path, **changes: Any) -> TrainSpec:

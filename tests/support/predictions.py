@@ -1,13 +1,16 @@
 """Predictions as a serving engine sends them."""
 
+from typing import Any
+
 from app.contracts.predictions import Entities, Labels, LabelScore, Prediction, Predictions, ScoredSpan, Written
 
 
-def labels(*scores: tuple[str, float], chosen: tuple[str, ...] | None = None) -> Labels:
+def labels(*scores: tuple[str, float], chosen: tuple[str, ...] | None = None, **fields: Any) -> Labels:
     """Labels with these scores, most likely first; the first is chosen unless others are named."""
     return Labels(
         scores=tuple(LabelScore(label=label, score=score) for label, score in scores),
         chosen=(scores[0][0],) if chosen is None else chosen,
+        **fields,
     )
 
 
@@ -26,7 +29,11 @@ def written(text: str, *, is_cut: bool = False) -> Written:
 
 
 def predicted(
-    *predictions: Prediction, input_tokens: int = 7, output_tokens: int = 0, truncated: tuple[int, ...] = ()
+    *predictions: Prediction,
+    input_tokens: int = 7,
+    output_tokens: int = 0,
+    truncated: tuple[int, ...] = (),
+    **fields: Any,
 ) -> Predictions:
     return Predictions(
         predictions=predictions,
@@ -34,4 +41,5 @@ def predicted(
         output_tokens=output_tokens,
         truncated=truncated,
         total_ms=1.0,
+        **fields,
     )

@@ -79,9 +79,15 @@ def describe(folder: Path, run_id: str, *, is_final: bool) -> Checkpoint:
 
 
 def epoch_ends(resume: Path) -> list[Path]:
-    """The whole checkpoints of finished epochs beside `resume` and `resume` if it is one, oldest first."""
+    """The whole checkpoints of finished epochs beside `resume` and `resume` if it is one, oldest first.
+
+    One that was stopped before its validation comes again from the engine, with what that finds.
+    """
     try:
-        steps: list[int] = json.loads((resume / "state.json").read_bytes())["epoch_end_steps"]
+        state = json.loads((resume / "state.json").read_bytes())
+        steps: set[int] = {*state["epoch_end_steps"]} - (
+            {state["step"]} if state.get("is_validation_pending") else set()
+        )
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointDamaged(f"{resume.name}: {error}") from error
     found = []

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from app.contracts.costs import Costs
 from app.contracts.errors import fatal
 from app.contracts.reports import Evaluation, Progress
 from app.contracts.specs import AdapterRef, EvalSpec
@@ -72,6 +73,7 @@ class EvaluationStep:
             latency_rows=_LATENCY_ROWS.get(task.recipe, EvalSpec.model_fields["latency_rows"].default),
             expectations=task.expectations,
             labels=task.labels,
+            costs=None if task.costs is None else Costs.model_validate(task.costs),
             max_length=task.spec["max_length"],
             seed=task.spec["seed"],
         )

@@ -55,6 +55,7 @@ class Job(Base):
     )
     requirements: Mapped[str | None] = mapped_column(Text, doc="the sheet the tuned model is judged by")
     expectations: Mapped[list[Any] | None] = mapped_column(doc="the users' own examples, put to the tuned model")
+    costs: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True), doc="of mistakes, as on the wire")
     user_metadata: Mapped[Json | None] = mapped_column("metadata", JSONB(none_as_null=True))
     integrations: Mapped[list[Any] | None]
     dataset_report: Mapped[Json | None] = mapped_column(doc="what inspection found: rows, labels, split, warnings")

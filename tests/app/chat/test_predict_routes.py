@@ -67,6 +67,32 @@ def test_the_function_of_the_scores_is_the_engines_to_apply(api, generator, tune
     assert [spec.function for spec in generator.asked] == ["none", None]
 
 
+def test_a_classifier_that_may_abstain_or_gives_a_set_answers_with_an_object_a_text(api, generator, tune):
+    tune("text_classification")
+    unsure = labels(("billing", 0.75), ("delivery", 0.25), chosen=(), abstained=True, conformal_set=("billing",))
+    generator.predictions = [predicted(unsure, temperature=0.5, min_confidence=0.8), predicted(TWO, min_confidence=0.3)]
+    response = predict(api, parameters={"min_confidence": 0.8, "return_set": True, "top_k": 1})
+    assert response.json() == [
+        {
+            "scores": [{"label": "billing", "score": 0.75}],
+            "chosen": [],
+            "abstained": True,
+            "min_confidence": 0.8,
+            "set": ["billing"],
+        }
+    ]
+    assert response.headers["x-temperature"] == "0.5"
+    (other,) = predict(api, parameters={"max_risk": 0.1}).json()
+    assert (other["chosen"], other["abstained"], other["min_confidence"], other["set"]) == (
+        ["billing"],
+        False,
+        0.3,
+        None,
+    )
+    asked = [(spec.min_confidence, spec.max_risk, spec.returns_set) for spec in generator.asked]
+    assert asked == [(0.8, None, True), (None, 0.1, False)]
+
+
 def test_texts_that_were_cut_are_named(api, generator, tune):
     tune("text_classification")
     generator.predictions = [predicted(TWO, TWO, TWO, truncated=(0, 2)), predicted(TWO)]
@@ -80,6 +106,10 @@ def test_texts_that_were_cut_are_named(api, generator, tune):
         ("text_classification", {"aggregation_strategy": "simple"}, "parameters.aggregation_strategy"),
         ("text_classification", {"top_k": 0}, "parameters.top_k"),
         ("text_classification", {"function_to_apply": "tanh"}, "parameters.function_to_apply"),
+        ("text_classification", {"min_confidence": 1.5}, "parameters.min_confidence"),
+        ("text_classification", {"max_risk": 0}, "parameters.max_risk"),
+        ("token_classification", {"min_confidence": 0.5}, "parameters.min_confidence"),
+        ("summarization", {"return_set": True}, "parameters.return_set"),
         ("token_classification", {"aggregation_strategy": "none"}, "parameters.aggregation_strategy"),
         ("token_classification", {"stride": 2}, "parameters.stride"),
         ("token_classification", {"top_k": 2}, "parameters.top_k"),

@@ -35,6 +35,8 @@ def test_a_classifier_answers_with_its_label_and_all_scores(api, generator, tune
         "kind": "labels",
         "scores": [{"label": "billing", "score": 0.75}, {"label": "delivery", "score": 0.25}],
         "chosen": ["billing"],
+        "abstained": False,
+        "conformal_set": None,
     }
     assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (7, 0)
     assert body["choices"][0]["finish_reason"] == "stop"

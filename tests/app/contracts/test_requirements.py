@@ -123,7 +123,7 @@ def test_a_figure_that_was_not_measured_is_no_pass_and_says_what_to_do():
     [
         ("macro_f1", "mend wrong labels"),
         ("p95_ms", "answer tokens"),
-        ("cost_per_1000", "threshold chosen on validation rows"),
+        ("cost_per_1000", "handing unsure cases on"),
         ("ece", "temperature"),
         ("injection_rise", "lower learning rate"),
     ],

@@ -9,13 +9,13 @@ from workers.supervisor import checkpoint_folder
 from workers.supervisor.checkpoint_folder import CheckpointDamaged
 
 
-def write_checkpoint(parent: Path, step: int, epoch_ends: tuple[int, ...] = ()) -> Path:
+def write_checkpoint(parent: Path, step: int, epoch_ends: tuple[int, ...] = (), **more: object) -> Path:
     folder = parent / f"step-{step:06d}"
     (folder / "adapter").mkdir(parents=True)
     files = {
         "adapter/adapter_model.safetensors": f"weights {step}".encode(),
         "state.json": json.dumps(
-            {"step": step, "epoch_end_steps": list(epoch_ends), "trained_tokens": 10 * step, "last_metric": None}
+            {"step": step, "epoch_end_steps": list(epoch_ends), "trained_tokens": 10 * step, "last_metric": None} | more
         ).encode(),
     }
     for name, data in files.items():
@@ -91,3 +91,12 @@ def test_a_lost_report_is_made_again_from_the_folder(tmp_path: Path) -> None:
     report = checkpoint_folder.describe(folder, "run", is_final=False)
     assert (report.step, report.is_epoch_end, report.trained_tokens) == (5, True, 50)
     assert report.manifest_sha256 == checkpoint_folder.sha256_of(folder / "manifest.json")
+
+
+@pytest.mark.parametrize("is_pending", [True, False])
+def test_an_epochs_checkpoint_that_waits_for_its_validation_is_not_its_final_one(
+    *, tmp_path: Path, is_pending: bool
+) -> None:
+    first = write_checkpoint(tmp_path, 4, (4,))
+    resume = write_checkpoint(tmp_path, 8, (4, 8), is_validation_pending=is_pending)
+    assert checkpoint_folder.epoch_ends(resume) == ([first] if is_pending else [first, resume])

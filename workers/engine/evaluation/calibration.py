@@ -1,5 +1,6 @@
 """Whether a classifier is right as often as it is sure; pure functions on probabilities [n, C] and truth [n]."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from app.contracts.figures import Calibration, ReliabilityBin
+from app.contracts.specs import AbstentionPoint, LabelCalibration
 from workers.engine.evaluation.statistics.metric import Floats
 
 BINS = 15
 CONFORMAL_COVERAGE = 0.9
 _LOWEST, _HIGHEST = np.log(0.05), np.log(20.0)
 _CURVE_POINTS = 20
+_PRIOR = 1.0  # weight of the pull to T = 1, in rows or so
+_SUREST_WRONG = 0.05  # chance that any bound on the risk fails
 _GOLDEN = (np.sqrt(5) - 1) / 2
 _STEPS = 40  # of golden sections: the temperature to eight digits
 
@@ -85,14 +89,20 @@ def negative_log_likelihood(logits: Floats, truth: Labels, temperature: float = 
 
 
 def fit_temperature(logits: Floats, truth: Labels) -> float:
-    """The temperature of least loss (Guo et al. 2017, arXiv 1706.04599), between 1/20 and 20.
+    """The temperature of least loss (Guo et al. 2017, arXiv 1706.04599), between 1/20 and 20, pulled a little to 1.
 
-    The loss is convex in 1/T, hence has one valley in log T, where golden sections find it. A search for T itself
-    without bounds can leave through T < 0; rows that are all right would have T fall to 0.
+    Few rows that are all right would have T fall to 0 and every answer be certain: a gamma prior on 1/T with its mode
+    at 1 holds against them, and hundreds of rows do not feel it. Loss and prior are convex in 1/T, hence have one
+    valley in log T, where golden sections find it. A search for T itself without bounds can leave through T < 0.
     Raises ValueError as `sureness`.
     """
     sureness(logits, truth)
-    return float(np.exp(_lowest(lambda log: negative_log_likelihood(logits, truth, float(np.exp(log))))))
+
+    def loss(log: float) -> float:
+        inverse = float(np.exp(-log))
+        return len(truth) * negative_log_likelihood(logits, truth, 1 / inverse) + _PRIOR * (inverse - 1 + log)
+
+    return float(np.exp(_lowest(loss)))
 
 
 def coverage_curve(sure: Sureness, points: int = _CURVE_POINTS) -> list[tuple[float, float]]:
@@ -122,10 +132,63 @@ def conformal_threshold(probabilities: Floats, truth: Labels, coverage: float = 
     return 0.0 if place < 0 else float(np.sort(probabilities[np.arange(n), truth])[place])
 
 
-def calibration(logits: Floats, truth: Labels, *, temperature: float, fitted_on: str) -> Calibration:
-    """All of it on held-out rows, before and after a temperature that other rows chose. Raises as `sureness`."""
+def abstention_points(sure: Sureness, points: int = _CURVE_POINTS) -> tuple[AbstentionPoint, ...]:
+    """What answering only the surest rows costs and gains, at most `points` equal steps of coverage.
+
+    The bounds are Clopper and Pearson's (1934, doi 10.1093/biomet/26.4.404), their chance of error shared by all points
+    (Bonferroni), so that the best of them may be picked (as Geifman & El-Yaniv 2017, arXiv 1705.08500).
+    """
+    n = len(sure.confidence)
+    surest = np.sort(sure.confidence)[::-1]
+    found = {}
+    for count in sorted({max(1, round(n * step / points)) for step in range(1, points + 1)}):
+        inside = sure.confidence >= surest[count - 1]
+        rows, wrong = int(inside.sum()), int((inside & ~sure.is_right).sum())
+        found[float(surest[count - 1])] = AbstentionPoint(
+            min_confidence=float(surest[count - 1]),
+            answered=rows / n,
+            risk=wrong / rows,
+            risk_bound=upper_bound(wrong, rows, _SUREST_WRONG / points),
+        )
+    return tuple(found.values())
+
+
+def upper_bound(wrong: int, rows: int, chance: float) -> float:
+    """The share of errors that would yield `wrong` or fewer in `rows` with this chance; bisected to 1e-9."""
+    if wrong == rows:
+        return 1.0
+    low, high = wrong / rows, 1.0
+    logs = [math.lgamma(rows + 1) - math.lgamma(k + 1) - math.lgamma(rows - k + 1) for k in range(wrong + 1)]
+    while high - low > 1e-9:
+        share = (low + high) / 2
+        tail = sum(math.exp(log + k * math.log(share) + (rows - k) * math.log1p(-share)) for k, log in enumerate(logs))
+        low, high = (share, high) if tail > chance else (low, share)
+    return high
+
+
+def label_calibration(logits: Floats, truth: Labels) -> LabelCalibration:
+    """All that goes with an adapter, from rows that are neither trained on nor judged. Raises as `sureness`."""
+    temperature = fit_temperature(logits, truth)
+    probabilities = softmax(logits, temperature)
+    return LabelCalibration(
+        temperature=temperature,
+        conformal_threshold=conformal_threshold(probabilities, truth),
+        conformal_coverage=CONFORMAL_COVERAGE,
+        abstention=abstention_points(sureness(probabilities, truth)),
+        rows=len(truth),
+    )
+
+
+def calibration(
+    logits: Floats, truth: Labels, *, temperature: float, fitted_on: str, threshold: float | None = None
+) -> Calibration:
+    """All of it on held-out rows, before and after a temperature that other rows chose, as they chose the threshold.
+
+    Raises as `sureness`.
+    """
     plain, scaled = softmax(logits), softmax(logits, temperature)
     before, after = sureness(plain, truth), sureness(scaled, truth)
+    sets = None if threshold is None else scaled >= threshold
     return Calibration(
         ece=expected_calibration_error(before),
         brier=brier_score(plain, truth),
@@ -136,6 +199,8 @@ def calibration(logits: Floats, truth: Labels, *, temperature: float, fitted_on:
         bins=tuple(reliability(after)),
         coverage=tuple(coverage_curve(after)),
         area_under_risk_coverage=area_under_risk_coverage(after),
+        conformal_coverage=None if sets is None else float(sets[np.arange(len(truth)), truth].mean()),
+        conformal_set_size=None if sets is None else float(sets.sum(1).mean()),
     )
 
 

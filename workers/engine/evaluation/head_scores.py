@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from app.contracts.figures import Calibration
 from app.contracts.reports import ClassScores, Latency, ModelScores, Sample, SpanScores
 from app.contracts.rows import LabelledText, Row, Span, TaggedText
 from workers.engine.evaluation.calibration import calibration
+from workers.engine.evaluation.decisions import COST
 from workers.engine.evaluation.judgement import Rival, figures
 from workers.engine.evaluation.metrics.classes import Labelled, class_figures, class_metrics, confusion, labelled
 from workers.engine.evaluation.metrics.signature import signature
 from workers.engine.evaluation.metrics.spans import span_label_figures, span_metrics
 from workers.engine.evaluation.naive_bayes import NaiveBayes
-from workers.engine.evaluation.statistics.metric import Metric
+from workers.engine.evaluation.statistics.metric import Floats, Metric
 from workers.engine.evaluation.statistics.quantiles import latency_figures
 from workers.engine.recipes.text_classification import TextClassification
 from workers.engine.recipes.token_classification import TokenClassification
@@ -44,6 +46,7 @@ class Temperature:
 
     value: float
     fitted_on: str
+    conformal_threshold: float | None = None
 
 
 def head_metrics(recipe: HeadRecipe, wanted: Sequence[Row], judged: Judged) -> list[Metric]:
@@ -95,6 +98,12 @@ def head_scores(
     return scores.model_copy(update=update)
 
 
+def single_labels(recipe: HeadRecipe, wanted: Sequence[Row], judged: Judged) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Logits [n, C] and truth [n] of a classifier with one label a row."""
+    logits = torch.stack([judged.logits[row.line] for row in wanted]).double().numpy()
+    return logits, np.array([labels[0] for labels in _truth(recipe, wanted)])
+
+
 def majority(recipe: TextClassification, wanted: Sequence[Row]) -> Rival:
     """Always the most frequent label: of the held-out rows themselves, so no such rule does better."""
     truth = _truth(recipe, wanted)
@@ -102,7 +111,8 @@ def majority(recipe: TextClassification, wanted: Sequence[Row]) -> Rival:
     most = max(answers, key=answers.count)
     rows = labelled(recipe.labels, truth, [most] * len(truth), is_multi_label=recipe.is_multi_label)
     name = ", ".join(recipe.labels[place] for place in most) or "no label"
-    return Rival("majority", f"always the most frequent answer of the held-out rows: {name}", class_metrics(rows))
+    description = f"always the most frequent answer of the held-out rows: {name}"
+    return Rival("majority", description, class_metrics(rows), lacks=[COST])
 
 
 def words_alone(recipe: TextClassification, wanted: Sequence[Row], trained: Sequence[Row]) -> Rival:
@@ -119,7 +129,7 @@ def words_alone(recipe: TextClassification, wanted: Sequence[Row], trained: Sequ
     description = (
         f"multinomial naive Bayes on the words and word pairs of {len(known):,} training rows: no model at all"
     )
-    return Rival("naive Bayes on words", description, class_metrics(rows))
+    return Rival("naive Bayes on words", description, class_metrics(rows), lacks=[COST])
 
 
 def head_samples(recipe: HeadRecipe, wanted: Sequence[Row], base: Judged, tuned: Judged) -> tuple[Sample, ...]:
@@ -155,9 +165,12 @@ def _calibration(
 ) -> Calibration | None:
     if not judged.logits:
         return None
-    logits = torch.stack([judged.logits[row.line] for row in wanted]).double().numpy()
-    truth = np.array([labels[0] for labels in _truth(recipe, wanted)])
-    return calibration(logits, truth, temperature=temperature.value, fitted_on=temperature.fitted_on)
+    return calibration(
+        *single_labels(recipe, wanted, judged),
+        temperature=temperature.value,
+        fitted_on=temperature.fitted_on,
+        threshold=temperature.conformal_threshold,
+    )
 
 
 def _spans(wanted: Sequence[Row], judged: Judged) -> tuple[list[Sequence[Span]], list[Sequence[Span]]]:

@@ -8,9 +8,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from app.contracts.costs import Costs
+from app.contracts.errors import usage
 from app.contracts.reports import Evaluation, Latency
 from app.contracts.rows import LabelledText
 from workers.engine.evaluation.calibration import fit_temperature
+from workers.engine.evaluation.decisions import COST, Priced, price
 from workers.engine.evaluation.head_scores import (
     HeadRecipe,
     Judged,
@@ -19,6 +22,7 @@ from workers.engine.evaluation.head_scores import (
     head_samples,
     head_scores,
     majority,
+    single_labels,
     words_alone,
 )
 from workers.engine.evaluation.heldout import Heldout
@@ -38,21 +42,30 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
     """Probe beside tuned model on the same rows. Usage failure for an adapter of another task."""
     recipe: HeadRecipe = heldout.recipe
     spec, encoded, progress = heldout.spec, heldout.encoded, heldout.progress
+    is_text = isinstance(recipe, TextClassification)
     run = HeadRun(heldout)
     timed = encoded.rows[: spec.latency_rows]
     progress.total = 2 * (len(encoded.rows) + len(timed))
     models: dict[str, Callable[[Any], BatchLoss]] = {"base": run.base(adapter), "tuned": run.tuned(adapter)}
     judged = {name: run.judge(name, model) for name, model in models.items()}
-    temperatures = run.temperatures(models, spec.calibration_rows)
+    temperatures = {
+        "base": run.temperature(models["base"], spec.calibration_rows)
+        if heldout.against is None
+        else _stored_temperature(heldout.against),
+        "tuned": _stored_temperature(adapter),
+    }
     latency = run.latency(models, timed)
     wanted = heldout.wanted
     metrics = {name: head_metrics(recipe, wanted, found) for name, found in judged.items()}
+    priced = {name: _price(heldout, judged[name], temperatures[name]) for name in models} if spec.costs else {}
+    for name, found in priced.items():
+        metrics[name].append(found.metric)
     judgement = judge(
         metrics["base"],
         metrics["tuned"],
-        decides="macro_f1" if isinstance(recipe, TextClassification) else "span_f1",
-        beside=["accuracy"] if isinstance(recipe, TextClassification) else ["span_f1_partial"],
-        rivals=_rivals(heldout) if isinstance(recipe, TextClassification) else [],
+        decides="macro_f1" if is_text else "span_f1",
+        beside=["accuracy", *([COST] if priced else [])] if is_text else ["span_f1_partial"],
+        rivals=_rivals(heldout) if is_text else [],
         base_name=heldout.base_is,
         base_is_cheap=_BASE_NAME if heldout.against is None else None,
         seed=spec.seed,
@@ -66,7 +79,7 @@ def evaluate_head(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
             temperature=temperatures[name],
             latency=latency[name],
             seed=spec.seed,
-        )
+        ).model_copy(update={"decisions": priced[name].decisions if priced else None})
         for name in models
     )
     return Evaluation(
@@ -89,6 +102,26 @@ def _rivals(heldout: Heldout) -> list[Rival]:
     if spec.train_rows is not None and not recipe.is_multi_label:
         rivals.append(words_alone(recipe, wanted, read_rows(Path(spec.train_rows), spec.recipe)))
     return rivals
+
+
+def _stored_temperature(adapter: AdapterWeights) -> Temperature:
+    stored = None if adapter.task is None else adapter.task.calibration
+    if stored is None:
+        return Temperature(1.0, "none is stored with the adapter: as trained")
+    rows = f"{stored.rows} rows that chose the checkpoint, not held out"
+    return Temperature(stored.temperature, rows, stored.conformal_threshold)
+
+
+def _price(heldout: Heldout, judged: Judged, temperature: Temperature) -> Priced:
+    """What this model's decisions cost; usage failure where the task, or its labels, are not those of the costs."""
+    costs = cast("Costs", heldout.spec.costs)
+    if not judged.logits:
+        raise usage("costs_misfit", "Costs are for classifiers with one label a text.", param="costs")
+    try:
+        logits, truth = single_labels(heldout.recipe, heldout.wanted, judged)
+        return price(logits, truth, temperature.value, heldout.recipe.labels, costs)
+    except ValueError as error:
+        raise usage("costs_misfit", f"The {error}", param="costs") from error
 
 
 class HeadRun:
@@ -155,9 +188,9 @@ class HeadRun:
         outputs = cast("torch.Tensor", loss.outputs).float().cpu()
         return dict(zip((row.line for row in rows), outputs, strict=True))
 
-    def temperatures(self, models: dict[str, Callable[[Any], BatchLoss]], path: str | None) -> dict[str, Temperature]:
-        """Each model's, from rows that are not judged; 1 where there are none, or none with one label each."""
-        plain = {name: Temperature(1.0, "no rows: as trained") for name in models}
+    def temperature(self, model: Callable[[Any], BatchLoss], path: str | None) -> Temperature:
+        """From rows that are not judged; 1 where there are none, or none with one label each."""
+        plain = Temperature(1.0, "no rows: as trained")
         if path is None or not isinstance(self._recipe, TextClassification) or self._recipe.is_multi_label:
             return plain
         rows = read_rows(Path(path), self._recipe_name)
@@ -166,16 +199,13 @@ class HeadRun:
             return plain
         index = {label: place for place, label in enumerate(self._recipe.labels)}
         truth = {row.line: index[row.labels[0]] for row in cast("Sequence[LabelledText]", rows)}
-        found = {}
-        for name, model in models.items():
-            logits: dict[int, torch.Tensor] = {}
-            for batch in self._recipe.pack(encoded, self._budget):
-                logits |= self._logits(batch.rows, model(batch))
-                self._progress.poll()
-            values = torch.stack([logits[row.line] for row in encoded]).double().numpy()
-            fitted = fit_temperature(values, np.array([truth[row.line] for row in encoded]))
-            found[name] = Temperature(fitted, f"{len(encoded)} rows that chose the checkpoint, not held out")
-        return found
+        logits: dict[int, torch.Tensor] = {}
+        for batch in self._recipe.pack(encoded, self._budget):
+            logits |= self._logits(batch.rows, model(batch))
+            self._progress.poll()
+        values = torch.stack([logits[row.line] for row in encoded]).double().numpy()
+        fitted = fit_temperature(values, np.array([truth[row.line] for row in encoded]))
+        return Temperature(fitted, f"{len(encoded)} rows that chose the checkpoint, not held out")
 
     def latency(self, models: dict[str, Callable[[Any], BatchLoss]], rows: Sequence[Any]) -> dict[str, Latency]:
         """One row at a time from tokens to answer, after a warm-up, the models in turns."""

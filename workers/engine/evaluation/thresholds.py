@@ -58,7 +58,7 @@ def cheapest(probabilities: Floats, matrix: CostMatrix) -> npt.NDArray[np.intp]:
 
 
 def cost_per_1000(truth: Labels, answered: Labels, matrix: CostMatrix) -> Metric:
-    """`cost_per_1000`: money per thousand decisions.
+    """`cost_per_1000_decisions`: money per thousand decisions.
 
     One whole of it, by which an effect is judged, is what the best answer that never looks at the text would cost.
     """
@@ -70,7 +70,7 @@ def cost_per_1000(truth: Labels, answered: Labels, matrix: CostMatrix) -> Metric
         return np.asarray(sums[..., 0] / n)
 
     return Metric(
-        "cost_per_1000",
+        "cost_per_1000_decisions",
         signature(costs=matrix.digest, per=DECISIONS),
         parts,
         of_sums,

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from app.contracts.errors import usage
-from app.contracts.predictions import Predictions, ScoreFunction
+from app.contracts.predictions import Predictions
 from app.contracts.specs import AdapterTask
 from workers.engine.base_model import ResidentBase
+from workers.engine.inference.label_rule import PLAIN, LabelRule
 from workers.engine.inference.predict_heads import Classifier, HeadRun
 from workers.engine.inference.predict_texts import DecoderRun, Seq2SeqRun
 from workers.engine.recipes.open import open_recipe
@@ -37,7 +38,7 @@ def predict(
     inputs: Sequence[str],
     *,
     max_new_tokens: int = DEFAULT_NEW_TOKENS,
-    function: ScoreFunction | None = None,
+    rule: LabelRule = PLAIN,
     poll: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """What the tuned model says of each text; usage failure `unsupported_task` where it is a chat model.
@@ -45,7 +46,7 @@ def predict(
     `poll` is called between steps and may raise to stop.
     """
     since = time.monotonic()
-    run = open_run(resident, adapter, inputs, max_new_tokens=max_new_tokens, function=function)
+    run = open_run(resident, adapter, inputs, max_new_tokens=max_new_tokens, rule=rule)
     while not run.is_done:
         poll()
         run.step()
@@ -58,14 +59,14 @@ def open_run(
     inputs: Sequence[str],
     *,
     max_new_tokens: int,
-    function: ScoreFunction | None = None,
+    rule: LabelRule = PLAIN,
 ) -> PredictionRun:
     """The work of `predict`, not begun."""
     task = adapter.task or AdapterTask(recipe="chat")
     match task.recipe:
         case "text_classification" | "token_classification":
             recipe = open_recipe(resident, task.recipe, labels=task.labels, is_multi_label=task.is_multi_label)
-            return HeadRun(cast("Classifier", recipe), adapter, inputs, function)
+            return HeadRun(cast("Classifier", recipe), adapter, inputs, rule)
         case "summarization" if resident.family == "decoder":
             return DecoderRun(resident, adapter, inputs, max_new_tokens)
         case "summarization":

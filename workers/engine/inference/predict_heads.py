@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -11,14 +11,12 @@ from torch import Tensor
 from app.contracts.errors import usage
 from app.contracts.predictions import (
     Entities,
-    Labels,
-    LabelScore,
     Prediction,
     Predictions,
     ScoredSpan,
-    ScoreFunction,
 )
 from app.contracts.rows import Span
+from workers.engine.inference.label_rule import Answering, LabelRule
 from workers.engine.inference.reading import read_some, truncated_places
 from workers.engine.recipes.head import head_logits
 from workers.engine.recipes.text_classification import TextClassification
@@ -28,23 +26,19 @@ from workers.engine.training.lora import AdapterWeights, activate
 
 Classifier = TextClassification | TokenClassification
 _CPU_TOKEN_BUDGET, _GPU_TOKEN_BUDGET = 2048, 16_384
-_SCORES: dict[ScoreFunction, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda logits: logits.softmax(1),
-    "sigmoid": torch.sigmoid,
-    "none": lambda logits: logits,
-}
 
 
 class HeadRun:
-    """Keeps the contract of `PredictionRun`. `function` makes a text classifier's scores of its logits."""
+    """Keeps the contract of `PredictionRun`. `rule` is how a text classifier answers; usage failure where it cannot."""
 
-    def __init__(
-        self, classifier: Classifier, adapter: AdapterWeights, inputs: Sequence[str], function: ScoreFunction | None
-    ) -> None:
+    def __init__(self, classifier: Classifier, adapter: AdapterWeights, inputs: Sequence[str], rule: LabelRule) -> None:
         self._classifier = classifier
         self._adapter = adapter
         self._inputs = tuple(inputs)
-        self._function = function
+        self._answering = None
+        if isinstance(classifier, TextClassification):
+            calibration = None if adapter.task is None else adapter.task.calibration
+            self._answering = Answering(classifier, calibration, rule)
         self._rows: list[Any] = []  # of the texts read so far, in their order
         self._batches: deque[PackedTexts[Any]] = deque()
         self._found: dict[int, Prediction] = {}
@@ -65,6 +59,8 @@ class HeadRun:
             input_tokens=sum(row.tokens for row in self._rows),
             output_tokens=0,
             truncated=truncated_places(self._rows),
+            temperature=None if self._answering is None else self._answering.temperature,
+            min_confidence=None if self._answering is None else self._answering.min_confidence,
             total_ms=(time.monotonic() - since) * 1000,
         )
 
@@ -93,27 +89,10 @@ class HeadRun:
             self._found[row.line - 1] = prediction
 
     def _read(self, rows: Sequence[Any], logits: Tensor) -> Sequence[Prediction]:
-        if isinstance(self._classifier, TextClassification):
-            return _labels(self._classifier, logits, self._function)
-        found = self._classifier.spans(rows, logits)
+        if self._answering is not None:
+            return self._answering.labels(logits)
+        found = cast("TokenClassification", self._classifier).spans(rows, logits)
         return [_entities(self._inputs[row.line - 1], spans) for row, spans in zip(rows, found, strict=True)]
-
-
-def _labels(classifier: TextClassification, logits: Tensor, function: ScoreFunction | None) -> list[Labels]:
-    """Logits [texts, labels] as labels with scores, most likely first."""
-    scores = _SCORES[function or ("sigmoid" if classifier.is_multi_label else "softmax")](logits)
-    orders = logits.sort(dim=1, descending=True, stable=True).indices
-    found = []
-    for order, row, values in zip(orders.tolist(), logits.tolist(), scores.tolist(), strict=True):
-        # A logit above 0 is a probability above one half.
-        chosen = [place for place in order if row[place] > 0] if classifier.is_multi_label else order[:1]
-        found.append(
-            Labels(
-                scores=tuple(LabelScore(label=classifier.labels[place], score=values[place]) for place in order),
-                chosen=tuple(classifier.labels[place] for place in chosen),
-            )
-        )
-    return found
 
 
 def _entities(text: str, spans: Sequence[tuple[Span, float]]) -> Entities:

@@ -12,6 +12,7 @@ from app.contracts.generation import ErrorLine
 from app.contracts.predictions import Predictions, PredictSpec
 from workers.engine.base_model import ResidentBase
 from workers.engine.inference.failures import describe
+from workers.engine.inference.label_rule import rule_of
 from workers.engine.inference.predict import PredictionRun, open_run
 from workers.engine.training.lora import AdapterWeights
 
@@ -49,7 +50,8 @@ class PredictionTurns:
     def open(self, job: PredictJob, resident: ResidentBase, adapter: AdapterWeights) -> None:
         """Encode a request's texts and let it take turns. Raises `WorkerFailure` for what cannot be predicted."""
         spec = job.spec
-        run = open_run(resident, adapter, spec.inputs, max_new_tokens=spec.max_new_tokens, function=spec.function)
+        rule = rule_of(spec)
+        run = open_run(resident, adapter, spec.inputs, max_new_tokens=spec.max_new_tokens, rule=rule)
         self._open.append((job, run))
 
     def drop_cancelled(self) -> None:

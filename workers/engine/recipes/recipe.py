@@ -10,6 +10,7 @@ from torch import Tensor
 from app.contracts.errors import usage
 from app.contracts.reports import LearningCurve, SuspectLabel
 from app.contracts.rows import Row
+from app.contracts.specs import LabelCalibration
 from workers.engine.training.lora import AdapterWeights
 from workers.engine.training.loss import BatchLoss
 
@@ -94,6 +95,8 @@ class Score:
 
     name: str
     value: float
+    calibration: LabelCalibration | None = None
+    """What the same rows say of a classifier's sureness."""
 
 
 class Recipe(Protocol):

@@ -12,6 +12,7 @@ from torch import Tensor
 from app.contracts.reports import SuspectLabel
 from app.contracts.rows import LabelledText, Row
 from workers.engine.base_model import ResidentBase
+from workers.engine.evaluation.calibration import label_calibration
 from workers.engine.recipes.head import (
     class_losses,
     fit_head,
@@ -172,4 +173,8 @@ class TextClassification:
         for rows, logits in judged:
             truth += [row.labels for row in cast("Sequence[LabelledIds]", rows)]
             predicted += self.chosen(cast("Tensor", logits))
-        return Score("macro_f1", macro_f1(truth, predicted))
+        calibration = None
+        if truth and not self.is_multi_label:
+            outputs = torch.cat([cast("Tensor", logits).float().cpu() for _, logits in judged]).double().numpy()
+            calibration = label_calibration(outputs, np.array([labels[0] for labels in truth]))
+        return Score("macro_f1", macro_f1(truth, predicted), calibration)

@@ -55,6 +55,7 @@ def train_seats(resident: ResidentBase, seats: Sequence[Seat]) -> None:
             try:
                 if seat.is_validation_pending:
                     _validate(resident, seat)
+                    _save(resident, seat)  # again: what was stopped before its validation lacks what that found
                 if seat.is_finished:
                     _finish(seat)
                     running.remove(seat)
@@ -106,6 +107,7 @@ def take_step(resident: ResidentBase, seat: Seat) -> None:
     # The step is done: account for it.
     seconds = time.monotonic() - started
     seat.step += 1
+    seat.calibrate(None)
     seat.trained_tokens += tokens
     seat.train_seconds += seconds
     pace = (time.monotonic() - seat.opened_at) / (seat.step - seat.opened_at_step)
@@ -182,6 +184,7 @@ def _validate(resident: ResidentBase, seat: Seat) -> None:
     seat.selection.see_check(check.loss, rule)
     if candidate is not None:
         seat.selection.see_candidate(seat.step, candidate)
+        seat.calibrate(candidate.calibration)
     seat.last_metric = cast("Metric", seat.last_metric).model_copy(update=figures)
     seat.is_validation_pending = False
     seat.report(seat.last_metric)
@@ -213,7 +216,7 @@ def _save(resident: ResidentBase, seat: Seat) -> None:
             path=str(folder.path),
             manifest_sha256=folder.manifest_sha256,
             is_epoch_end=seat.step in seat.epoch_end_steps,
-            is_final=seat.is_finished and seat.result_step == seat.step,
+            is_final=seat.is_finished and not seat.is_validation_pending and seat.result_step == seat.step,
             trained_tokens=seat.trained_tokens,
             last_metric=seat.last_metric,
         )

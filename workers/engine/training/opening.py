@@ -153,7 +153,8 @@ def _new_adapter(resident: ResidentBase, spec: TrainSpec, recipe: Recipe) -> Ada
         )
     adapter = load_adapter(resident.linears, folder, dropout=spec.lora.dropout)
     has_head = bool(adapter.vectors) or bool(recipe.vectors)
-    if has_head and adapter.task != _task(spec):
+    trained_for = adapter.task and adapter.task.model_copy(update={"calibration": None})
+    if has_head and trained_for != _task(spec):
         raise usage(
             "task_differs",
             f"The model '{spec.initial_adapter.id}' was trained for another task or for other labels than this job's. "

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from app.contracts.errors import fatal
 from app.contracts.reports import Metric, Report
-from app.contracts.specs import TrainSpec
+from app.contracts.specs import LabelCalibration, TrainSpec
 from workers.engine.recipes.recipe import Recipe
 from workers.engine.training import batches, checkpoint
 from workers.engine.training.adapter_files import encode_adapter, read_probe
@@ -99,6 +99,14 @@ class Seat:
             reason = DEADLINE
         if reason is not None:
             raise StopRequestedError(reason)
+
+    def calibrate(self, found: LabelCalibration | None) -> None:
+        """Let the adapter carry what the rows that chose it say of its sureness; None: nothing yet, for new weights.
+
+        Where no rows were split off to choose, those of the validation file did, and they are judged in the end.
+        """
+        if self.adapter.task is not None and self.spec.selection_rows is not None:
+            self.adapter.task = self.adapter.task.model_copy(update={"calibration": found})
 
     def save(self, *, base_id: str, family: str) -> checkpoint.CheckpointFolder:
         """Write a checkpoint of the last finished step and drop those no longer needed."""

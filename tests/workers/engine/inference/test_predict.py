@@ -6,10 +6,11 @@ from torch.nn.functional import linear
 
 from app.contracts.errors import WorkerFailure
 from app.contracts.predictions import Entities, Labels
-from app.contracts.specs import AdapterTask
+from app.contracts.specs import AbstentionPoint, AdapterTask, LabelCalibration
 from tests.support.random_adapters import random_classifier
 from tests.support.tiny_encoders import build_tiny_encoder
 from workers.engine.base_model import load_base
+from workers.engine.inference.label_rule import LabelRule
 from workers.engine.inference.predict import predict
 from workers.engine.recipes.head import BIAS, WEIGHT
 from workers.engine.training.lora import activate
@@ -92,11 +93,93 @@ def test_several_labels_are_judged_apart_and_chosen_above_one_half(encoder):
 def test_scores_can_be_the_plain_outputs_or_another_function_of_them(encoder):
     adapter = classifier(encoder)
     (softmax,) = predict(encoder, adapter, ["Hello"]).predictions
-    (sigmoid,) = predict(encoder, adapter, ["Hello"], function="sigmoid").predictions
-    (plain,) = predict(encoder, adapter, ["Hello"], function="none").predictions
+    (sigmoid,) = predict(encoder, adapter, ["Hello"], rule=LabelRule("sigmoid")).predictions
+    (plain,) = predict(encoder, adapter, ["Hello"], rule=LabelRule("none")).predictions
     assert torch.allclose(by_label(plain).softmax(0), by_label(softmax), atol=1e-6)
     assert torch.allclose(by_label(plain).sigmoid(), by_label(sigmoid), atol=1e-6)
     assert plain.chosen == sigmoid.chosen == softmax.chosen
+
+
+def calibrated(resident, **changes):
+    """Temperature 2; sets from 0.3 on; the surest half of the rows was never wrong."""
+    points = (
+        AbstentionPoint(min_confidence=0.6, answered=0.5, risk=0.0, risk_bound=0.05),
+        AbstentionPoint(min_confidence=0.4, answered=1.0, risk=0.1, risk_bound=0.2),
+    )
+    fields = {"temperature": 2.0, "conformal_threshold": 0.3, "conformal_coverage": 0.9, "abstention": points}
+    return classifier(resident, calibration=LabelCalibration.model_validate(fields | {"rows": 100} | changes))
+
+
+def test_scores_are_those_of_the_stored_temperature_and_answers_are_not_changed_by_it(encoder):
+    plain, stored = (predict(encoder, adapter, TEXTS) for adapter in (classifier(encoder), calibrated(encoder)))
+    outputs = predict(encoder, classifier(encoder), TEXTS, rule=LabelRule("none"))
+    assert (plain.temperature, stored.temperature, outputs.temperature) == (1.0, 2.0, None)
+    for before, after, output in zip(plain.predictions, stored.predictions, outputs.predictions, strict=True):
+        assert torch.allclose(by_label(after), (by_label(output) / 2).softmax(0), atol=1e-6)
+        assert not torch.allclose(by_label(after), by_label(before), atol=1e-2)
+        assert after.chosen == before.chosen
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "none"])
+def test_a_temperature_acts_on_no_other_function_than_the_one_it_was_fitted_for(encoder, function):
+    rule = LabelRule(function)
+    plain, stored = (
+        predict(encoder, adapter, TEXTS, rule=rule) for adapter in (classifier(encoder), calibrated(encoder))
+    )
+    assert stored.predictions == plain.predictions
+
+
+@pytest.mark.parametrize("adapter_of", [classifier, calibrated])
+def test_where_it_is_less_sure_than_asked_it_answers_nothing(encoder, adapter_of):
+    adapter = adapter_of(encoder)
+    surest = sorted(one.scores[0].score for one in predict(encoder, adapter, TEXTS).predictions)
+    found = predict(encoder, adapter, TEXTS, rule=LabelRule(min_confidence=surest[2]))
+    assert found.min_confidence == surest[2]
+    for prediction in found.predictions:
+        is_sure = prediction.scores[0].score >= surest[2]
+        assert prediction.abstained is not is_sure
+        assert prediction.chosen == ((prediction.scores[0].label,) if is_sure else ())
+    assert sum(one.abstained for one in found.predictions) == 2
+
+
+@pytest.mark.parametrize(("max_risk", "expected"), [(0.2, 0.4), (0.1, 0.6), (0.05, 0.6)])
+def test_a_risk_is_kept_by_the_lowest_confidence_that_was_shown_to_keep_it(encoder, max_risk, expected):
+    assert predict(encoder, calibrated(encoder), TEXTS, rule=LabelRule(max_risk=max_risk)).min_confidence == expected
+    both = LabelRule(max_risk=max_risk, min_confidence=0.5)
+    assert predict(encoder, calibrated(encoder), TEXTS, rule=both).min_confidence == max(0.5, expected)
+
+
+def test_a_set_has_the_labels_from_the_stored_threshold_on_likeliest_first(encoder):
+    found = predict(encoder, calibrated(encoder), TEXTS, rule=LabelRule(returns_set=True)).predictions
+    for prediction in found:
+        assert prediction.conformal_set == tuple(one.label for one in prediction.scores if one.score >= 0.3)
+    assert len({len(prediction.conformal_set) for prediction in found}) > 1
+    assert predict(encoder, calibrated(encoder), ["Hello"]).predictions[0].conformal_set is None
+    (nothing,) = predict(
+        encoder, calibrated(encoder, conformal_threshold=1.0), ["Hello"], rule=LabelRule(returns_set=True)
+    ).predictions
+    assert nothing.conformal_set == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "fields", "code", "param"),
+    [
+        (LabelRule(returns_set=True), {}, "not_calibrated", "parameters.return_set"),
+        (LabelRule(max_risk=0.1), {}, "not_calibrated", "parameters.max_risk"),
+        (LabelRule("sigmoid", min_confidence=0.5), {}, "no_probabilities", "parameters.function_to_apply"),
+        (LabelRule(min_confidence=0.5), {"is_multi_label": True}, "no_probabilities", "parameters.function_to_apply"),
+    ],
+)
+def test_what_a_model_cannot_promise_is_refused_with_the_reason(encoder, rule, fields, code, param):
+    with pytest.raises(WorkerFailure) as caught:
+        predict(encoder, classifier(encoder, **fields), TEXTS, rule=rule)
+    assert (caught.value.error.kind, caught.value.error.code, caught.value.error.param) == ("usage", code, param)
+
+
+def test_a_risk_that_was_not_shown_is_refused_with_the_least_that_was(encoder):
+    with pytest.raises(WorkerFailure, match=r"the least they show is 0\.050") as caught:
+        predict(encoder, calibrated(encoder), TEXTS, rule=LabelRule(max_risk=0.01))
+    assert (caught.value.error.code, caught.value.error.param) == ("risk_not_shown", "parameters.max_risk")
 
 
 def test_batches_of_any_size_give_the_same_answers_in_the_order_of_the_texts(encoder, monkeypatch):
