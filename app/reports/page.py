@@ -29,6 +29,7 @@ h1 { font-size: 1.4rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 
 table { border-collapse: collapse; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #dddddd; }
 th:first-child, td:first-child { text-align: left; } td.text { text-align: left; vertical-align: top; }
+td.text { overflow-wrap: anywhere; min-width: 7rem; }
 .wide { overflow-x: auto; } .confusion { font-size: .8rem; } .confusion th { font-weight: 500; }
 svg { max-width: 100%; height: auto; }
 """

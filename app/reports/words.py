@@ -16,6 +16,12 @@ NAMES = {
     "span_f1": "entity F1",
     "span_precision": "entity precision",
     "span_recall": "entity recall",
+    "span_f1_exact": "entity F1, bounds alone",
+    "span_f1_partial": "entity F1, half for an overlap",
+    "span_f1_type": "entity F1, any overlap of the type",
+    "p50_ms": "time of an answer, median",
+    "p95_ms": "time of an answer, 95 of 100 within",
+    "expectations_met": "expectations met",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
@@ -26,7 +32,7 @@ NAMES = {
     "preference_margin": "reward margin",
     COST: "cost per 1,000 decisions",
 }
-_PERCENT = {"accuracy", "preference_accuracy", "stop_rate", "loop_rate", "empty_rate"}
+_PERCENT = {"accuracy", "preference_accuracy", "stop_rate", "loop_rate", "empty_rate", "expectations_met"}
 _VERDICTS: dict[Verdict, str] = {
     "better": "is better than",
     "worse": "is worse than",
@@ -69,6 +75,8 @@ def show(figure: str, value: float, *, is_difference: bool = False) -> str:
     """A value in the figure's usual form."""
     if figure in _PERCENT:
         return f"{100 * value:+.1f} points" if is_difference else f"{100 * value:.1f} %"
+    if figure.endswith("_ms"):
+        return f"{value:+,.0f} ms" if is_difference else f"{value:,.0f} ms"
     digits = 1 if figure == COST else 3
     return f"{value:+,.{digits}f}" if is_difference else f"{value:,.{digits}f}"
 

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 from app.reports.page import page
 from app.reports.words import summary
-from tests.support.evaluations import calibrated, confused, evaluation, outcome, scores, weak_class
+from tests.support.evaluations import calibrated, confused, evaluation, figure, outcome, scores, weak_class
 
 
 class Balanced(HTMLParser):
@@ -73,3 +73,10 @@ def test_a_task_without_labels_or_calibration_leaves_those_parts_out():
 def test_expectations_are_listed_with_both_answers_those_not_met_first():
     html = page(evaluation(expectations=(outcome(), outcome(passed=False))), title="t", subtitle="s")
     assert html.index("The answer is not &#x27;delivery&#x27;.") < html.index(">met<")
+
+
+def test_times_are_shown_in_whole_milliseconds_under_a_name_that_people_say():
+    timed = scores(figures=(figure("p95_ms", 57.641, low=54.248, high=64.341, higher_is_better=False),))
+    html = page(evaluation(tuned=timed, base=timed), title="t", subtitle="s")
+    assert "time of an answer, 95 of 100 within" in html
+    assert "58 ms (54 ms to 64 ms)" in html

@@ -16,9 +16,9 @@ def test_rows_split_off_by_the_service_are_scored_at_little_cost(recipe):
 
 def test_many_held_out_rows_beside_few_to_train_on_are_warned_of_with_the_number_that_is_cheap():
     said = warning("text_classification", heldout_rows=3080, train_rows=693, epochs=3)
-    assert "3,080 held-out rows will take about 70 % of the training's time" in said
-    assert "415 rows would keep it under 10 %" in said
-    assert expected_share("text_classification", heldout_rows=415, train_rows=693, epochs=3) <= 0.1
+    assert "3,080 held-out rows will take about 50 % of the training's time" in said
+    assert "594 rows would keep it under 10 %" in said
+    assert expected_share("text_classification", heldout_rows=594, train_rows=693, epochs=3) <= 0.1
 
 
 def test_a_cheap_evaluation_is_not_announced():
