@@ -21,6 +21,11 @@ NAMES = {
     "span_f1_type": "entity F1, any overlap of the type",
     "p50_ms": "time of an answer, median",
     "p95_ms": "time of an answer, 95 of 100 within",
+    "field_f1": "field F1",
+    "field_precision": "field precision",
+    "field_recall": "field recall",
+    "record_accuracy": "records right in every field",
+    "valid_json": "answers that are JSON",
     "expectations_met": "expectations met",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
@@ -32,7 +37,16 @@ NAMES = {
     "preference_margin": "reward margin",
     COST: "cost per 1,000 decisions",
 }
-_PERCENT = {"accuracy", "preference_accuracy", "stop_rate", "loop_rate", "empty_rate", "expectations_met"}
+_PERCENT = {
+    "accuracy",
+    "preference_accuracy",
+    "stop_rate",
+    "loop_rate",
+    "empty_rate",
+    "expectations_met",
+    "record_accuracy",
+    "valid_json",
+}
 _VERDICTS: dict[Verdict, str] = {
     "better": "is better than",
     "worse": "is worse than",

@@ -1,18 +1,20 @@
-"""Evaluation of the chat recipe: loss, answers where they are labels, latency; base beside tuned."""
+"""Evaluation of the chat recipe: loss, answers where they are labels or JSON records, latency; base beside tuned."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from app.contracts.figures import ClassFigures
 from app.contracts.reports import Evaluation, Latency, ModelScores, Sample
 from app.contracts.rows import ChatRow
 from workers.engine.evaluation.answers import Answer, answer_all, label_token_limit
 from workers.engine.evaluation.heldout import Heldout
 from workers.engine.evaluation.judgement import Rival, figures, judge
 from workers.engine.evaluation.latency import measure_latency
-from workers.engine.evaluation.metrics import class_scores
-from workers.engine.evaluation.metrics.answers import conduct
+from workers.engine.evaluation.metrics import class_scores, percentile
+from workers.engine.evaluation.metrics.answers import conduct, valid_json
 from workers.engine.evaluation.metrics.classes import (
     Labelled,
     class_figures,
@@ -20,6 +22,7 @@ from workers.engine.evaluation.metrics.classes import (
     confusion,
     labelled_answers,
 )
+from workers.engine.evaluation.metrics.fields import field_figures, field_metrics, is_record
 from workers.engine.evaluation.metrics.signature import signature
 from workers.engine.evaluation.metrics.texts import likelihood_metrics
 from workers.engine.evaluation.questions import Question, learned_text, make_questions
@@ -29,7 +32,8 @@ from workers.engine.evaluation.statistics.quantiles import latency_figures
 from workers.engine.training.lora import AdapterWeights
 
 _SAMPLES = 5
-_SAMPLE_TOKENS = 64
+_RECORDS = 64  # records are long: some rows say enough
+_SAMPLE_TOKENS, _RECORD_TOKENS = 64, 512
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,15 @@ class _Run:
         self._progress = heldout.progress
         self._encoded = heldout.encoded
         self._questions = make_questions(cast("Sequence[ChatRow]", heldout.rows), heldout.encoded.rows)
-        self._asked = self._questions if heldout.spec.labels else self._questions[:_SAMPLES]
+        self._has_records = not heldout.spec.labels and all(is_record(asked.expected) for asked in self._questions)
+        self._asked = self._questions
+        if not heldout.spec.labels:
+            count = min(_RECORDS if self._has_records else _SAMPLES, len(self._questions))
+            self._asked = [self._questions[place * len(self._questions) // count] for place in range(count)]
 
     def evaluate(self, adapter: AdapterWeights) -> Evaluation:
         spec = self._spec
+        decides, *beside = self._compared()
         timed = self._questions[: spec.latency_rows]
         self._progress.total += 2 * (len(self._encoded.rows) + len(self._asked)) + len(timed) + 2
         base = self._score(self._heldout.against, "base")
@@ -83,14 +92,29 @@ class _Run:
             judgement=judge(
                 base.metrics,
                 tuned.metrics,
-                decides="macro_f1" if spec.labels else "loss",
-                beside=["accuracy", "loss"] if spec.labels else [],
+                decides=decides,
+                beside=beside,
                 rivals=[self._majority()] if spec.labels else [],
                 base_name=self._heldout.base_is,
                 seed=spec.seed,
             ),
             samples=_samples(self._asked, base.answers, tuned.answers),
         )
+
+    def _compared(self) -> tuple[str, ...]:
+        """The figure that decides, and those beside it."""
+        if self._spec.labels:
+            return ("macro_f1", "accuracy", "loss")
+        return ("field_f1", "record_accuracy", "loss") if self._has_records else ("loss",)
+
+    def _token_limit(self) -> int:
+        """Tokens an answer may have: of records, half more than nearly all of them take."""
+        if self._spec.labels:
+            return label_token_limit(self._resident, self._spec.labels)
+        if not self._has_records:
+            return _SAMPLE_TOKENS
+        sizes = [row.supervised_tokens for row in self._encoded.rows]
+        return min(math.ceil(1.5 * percentile(sizes, 95)), _RECORD_TOKENS)
 
     def _majority(self) -> Rival:
         """Always the most frequent answer: of the held-out rows themselves, so no such rule does better."""
@@ -103,8 +127,7 @@ class _Run:
 
     def _score(self, adapter: AdapterWeights | None, name: str) -> _Scored:
         started = time.monotonic()
-        labels = self._spec.labels
-        limit = label_token_limit(self._resident, labels) if labels else _SAMPLE_TOKENS
+        limit = self._token_limit()
         tokens = score_rows(
             self._resident,
             adapter,
@@ -130,8 +153,20 @@ class _Run:
         metrics = likelihood_metrics(tokens.row_nats, sizes, learned)
         if self._spec.labels:
             metrics = [*class_metrics(self._labelled(texts)), *metrics]
+        elif self._has_records:
+            expected = [asked.expected for asked in self._asked]
+            metrics = [*field_metrics(expected, texts), valid_json(texts), *metrics]
+        if self._spec.labels or self._has_records:
             metrics += conduct(texts, [answer.is_stopped for answer in answers], max_new_tokens=limit)
         return metrics
+
+    def _breakdown(
+        self, rows: Labelled | None, expected: Sequence[str], texts: Sequence[str]
+    ) -> tuple[ClassFigures, ...]:
+        """Label by label, or field by field."""
+        if rows is not None:
+            return tuple(class_figures(rows))
+        return tuple(field_figures(expected, texts)) if self._has_records else ()
 
     def _labelled(self, texts: Sequence[str]) -> Labelled:
         return labelled_answers([asked.expected for asked in self._asked], texts, self._spec.labels or ())
@@ -151,7 +186,7 @@ class _Run:
                     latency.end_to_end_ms, signature=signature(at_once=1, tokens=self._spec.latency_new_tokens)
                 ),
             ),
-            classes=() if rows is None else tuple(class_figures(rows)),
+            classes=self._breakdown(rows, expected, texts),
             confusion=None if rows is None else confusion(rows),
             latency=latency,
             evaluation_seconds=scored.seconds,

@@ -27,6 +27,11 @@ def read_json(text: str) -> tuple[bool, Any]:
         return False, None
 
 
+def is_record(text: str) -> bool:
+    """Whether a text is a JSON object."""
+    return isinstance(read_json(text)[1], dict)
+
+
 def field_metrics(expected: Sequence[str], answers: Sequence[str]) -> list[Metric]:
     """field_precision, field_recall, field_f1 (micro over all fields) and record_accuracy (all fields of a row right).
 
