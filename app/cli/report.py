@@ -39,6 +39,12 @@ def print_comparison(evaluation: Mapping[str, Any]) -> None:
     base_is = str(evaluation.get("base_is") or _BASE)
     if base_is != _BASE:
         console.print(f"base: {base_is}", style="dim")
+    for case in evaluation.get("expectations") or ():
+        if not case["passed"]:
+            console.print(
+                f"not as expected: {shorten(case['expectation']['input'], 60)} → {shorten(case['tuned'], 60)}"
+            )
+            console.print(f"    {case['sentence']}", style="dim")
     if evaluation.get("summary"):
         console.print(f"\n{evaluation['summary']}")
 

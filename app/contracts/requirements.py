@@ -55,7 +55,7 @@ class RequirementJudgement(Contract):
 class Expectation(Contract):
     """What the answer to one input must be like."""
 
-    input: str = Field(min_length=1, description="sent as the user's message")
+    input: str = Field(min_length=1, max_length=20_000, description="sent as the user's message")
     kind: Literal["equals", "contains", "not_contains", "regex", "json_schema", "min_length", "max_length"]
     value: str | Annotated[int, Field(strict=True)] | dict[str, Any] = Field(
         description="a text, a pattern, a schema, or a number of characters"

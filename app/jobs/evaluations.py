@@ -19,12 +19,12 @@ from app.ids import Prefix, new_id
 from app.jobs import event_texts
 from app.jobs.evaluable import check_pair
 from app.jobs.evaluation_schemas import EvaluationCreate, result_of
+from app.jobs.expectations import stored_expectations
 from app.jobs.ledger import JobLedger
 from app.jobs.parents import describe_parent
 from app.jobs.repository import JobRepository
 from app.jobs.service import News, fine_tune_file
 from app.jobs.states import TERMINAL, Event, IllegalTransition, JobPurpose, Status, after
-from app.jobs.submission import stored_expectations
 from app.registry.service import RegistryService, ResolvedModel
 
 _LIKE_TRAINING = ("seed", "priority", "task", "method", "hyperparameters", "training", "spec")

@@ -200,7 +200,7 @@ def job_object(job: Job, *, queue: QueueHint | None = None, is_brief: bool = Fal
         dataset_report=_shown(job.dataset_report, is_brief=is_brief),
         encoding=job.encoding,
         requirements=job.requirements,
-        expectations=job.expectations,
+        expectations=None if is_brief else job.expectations,
         costs=job.costs,
         evaluation=_shown(job.evaluation, is_brief=is_brief),
         queue=queue,

@@ -19,13 +19,14 @@ from app.files.service import FileService
 from app.identity.caller import Caller
 from app.ids import Prefix, new_id
 from app.jobs import event_texts
+from app.jobs.expectations import stored_expectations
 from app.jobs.ledger import JobLedger
 from app.jobs.objects import PRIORITY_LEVELS, QueueHint
 from app.jobs.parents import describe_parent
 from app.jobs.repository import JobRepository
 from app.jobs.schemas import JobCreate
 from app.jobs.states import TERMINAL, Event, IllegalTransition, Status, after, resumed
-from app.jobs.submission import asked_recipe, check_fits, check_settings, stored_expectations
+from app.jobs.submission import asked_recipe, check_fits, check_settings
 from app.jobs.training_settings import as_asked
 from app.pool.fairshare import explain, position
 from app.pool.service import PoolService

@@ -1,12 +1,10 @@
 """Refusals at the door: settings that exclude each other, and what the base or the parent cannot learn."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from app.bases.schemas import base_kind
 from app.bases.tasks import KINDS_OF, misfit
-from app.contracts.requirements import Expectation
 from app.contracts.specs import Recipe
 from app.datasets.tasks import task_of
 from app.db.tables import BaseModelRow
@@ -62,18 +60,6 @@ def asked_recipe(body: JobCreate) -> Recipe | None:
         return "preference"
     supervised = (recipe for recipe in KINDS_OF if recipe != "preference")
     return next((recipe for recipe in supervised if task_of(recipe) == body.task), None)
-
-
-def stored_expectations(asked: Sequence[Expectation] | None) -> list[Any] | None:
-    """As they are kept. A pattern that is none is found here; the engine judges with its own."""
-    for place, one in enumerate(asked or ()):
-        if one.kind == "regex":
-            try:
-                re.compile(str(one.value))
-            except re.error as error:
-                message = f"expectation {place + 1}, '{one.value}': this is no regular expression ({error})"
-                raise InvalidInput(message, param=f"expectations[{place}].value") from None
-    return None if asked is None else [one.model_dump(mode="json") for one in asked]
 
 
 def _check_adapter(settings: Mapping[str, Any], parent: Mapping[str, Any]) -> None:

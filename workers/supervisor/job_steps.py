@@ -56,6 +56,8 @@ class JobSteps:
         if data.heldout_rows > 0 and not self._task.has_evaluation:
             adapter = AdapterRef(id=self._task.job_id, path=finished.adapter_path, sha256=finished.adapter_sha256)
             self._evaluation.run(data, Scored(adapter))
+        elif self._task.expectations and data.heldout_rows == 0:
+            self._say("No rows are held out, so nothing is evaluated and no expectation is asked.", level="warn")
         while not self._publisher.drain(_METRICS_SECONDS):
             self._engine_run.watch.check()
         self._succeed(trained_tokens=finished.trained_tokens)

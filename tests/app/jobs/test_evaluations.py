@@ -188,7 +188,12 @@ def test_expectations_of_a_job_reach_its_worker_and_its_models_later_evaluations
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ({"input": "a", "kind": "regex", "value": "("}, "expectation 1, '(': this is no regular expression"),
+        ({"input": "a", "kind": "regex", "value": "("}, "expectation 1: '(' is no regular expression"),
+        (
+            {"input": "a", "kind": "json_schema", "value": {"type": "no such type"}},
+            "the JSON schema is wrong at $.type",
+        ),
+        ({"input": "a" * 20_001, "kind": "min_length", "value": 1}, "20000"),
         ({"input": "a", "kind": "min_length", "value": "long"}, "a whole number of characters"),
         ({"input": "a", "kind": "sounds_like", "value": "b"}, "kind"),
     ],

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import cast
 
 from app.contracts.reports import Evaluation, ExpectationOutcome
-from app.contracts.requirements import Expectation
+from app.contracts.requirements import Expectation, ExpectationResult
 from app.contracts.rows import ChatMessage, ChatRow, LabelledText, Row, TaggedText, TextPair
 from workers.engine.evaluation.answers import answer_all
 from workers.engine.evaluation.expectations import expectations_met, judge_answer
@@ -33,38 +33,38 @@ def with_expectations(heldout: Heldout, adapter: AdapterWeights, found: Evaluati
     asked = _asked(heldout)
     answers = [_answers(asked, model, adapter) for model in (heldout.against, adapter)]
     outcomes = tuple(_outcome(case, *(one.get(line) for one in answers)) for line, case in enumerate(cases, start=1))
+    met = {"base": [one.base_passed for one in outcomes], "tuned": [one.passed for one in outcomes]}
     scores = {
         name: scores.model_copy(
             update={
-                "figures": (
-                    *scores.figures,
-                    *figures(
-                        [expectations_met(cases, [one.get(line, "") for line in range(1, len(cases) + 1)])],
-                        seed=heldout.spec.seed,
-                    ),
-                )
+                "figures": (*scores.figures, *figures([expectations_met(cases, met[name])], seed=heldout.spec.seed))
             }
         )
-        for name, scores, one in (("base", found.base, answers[0]), ("tuned", found.tuned, answers[1]))
+        for name, scores in (("base", found.base), ("tuned", found.tuned))
     }
     return found.model_copy(update={**scores, "expectations": outcomes})
 
 
 def _outcome(case: Expectation, base: str | None, tuned: str | None) -> ExpectationOutcome:
-    if tuned is None or base is None:
-        sentence = "The input is longer than the model reads, so there is no answer."
-        return ExpectationOutcome(
-            expectation=case, base="", tuned="", base_passed=False, passed=False, sentence=sentence
-        )
-    judged = judge_answer(case, tuned)
+    judged = _judged(case, tuned)
     return ExpectationOutcome(
         expectation=case,
-        base=base,
-        tuned=tuned,
-        base_passed=judge_answer(case, base).passed,
+        base=base or "",
+        tuned=tuned or "",
+        base_passed=_judged(case, base).passed,
         passed=judged.passed,
         sentence=judged.sentence,
     )
+
+
+def _judged(case: Expectation, answer: str | None) -> ExpectationResult:
+    """A case without an answer, or with a schema that leads nowhere, is not met: its neighbours still count."""
+    if answer is None:
+        return ExpectationResult(passed=False, sentence="There is no answer: nothing of the input could be read.")
+    try:
+        return judge_answer(case, answer)
+    except ValueError as error:
+        return ExpectationResult(passed=False, sentence=f"The case itself cannot be checked: {error}.")
 
 
 def _asked(heldout: Heldout) -> Heldout:

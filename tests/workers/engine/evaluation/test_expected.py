@@ -52,10 +52,19 @@ def test_a_tagger_answers_with_its_entities_and_their_words(encoder, tmp_path):
     assert found.expectations[0].passed, found.expectations[0]
 
 
-def test_an_input_that_cannot_be_read_is_a_case_that_is_not_met(encoder, tmp_path):
+def test_an_input_that_cannot_be_read_is_a_case_that_is_not_met_in_outcome_and_figure_alike(encoder, tmp_path):
+    spec = trained(encoder, tmp_path, tagged_rows(24))
+    found = with_cases(encoder, spec, case(" ", "max_length", 10), case("Ann", "min_length", 0))
+    assert [one.passed for one in found.expectations] == [False, True]
+    assert "nothing of the input could be read" in found.expectations[0].sentence
+    figures = [next(f for f in scores.figures if f.name == "expectations_met") for scores in (found.base, found.tuned)]
+    assert [figure.value for figure in figures] == [0.5, 0.5]
+
+
+def test_a_schema_that_refers_to_nothing_is_a_case_that_is_not_met(encoder, tmp_path):
     spec = trained(encoder, tmp_path, labelled_rows(24))
-    found = with_cases(encoder, spec, case(" ", "min_length", 0))
-    assert len(found.expectations) == 1
+    found = with_cases(encoder, spec, case("a parcel", "json_schema", {"$ref": "https://x.test/s"}))
+    assert found.expectations[0].passed is False
 
 
 def test_a_pattern_that_is_none_ends_the_run_before_anything_is_scored(encoder, tmp_path):
