@@ -62,7 +62,9 @@ def draw_weights(n: int, *, seed: int, resamples: int = RESAMPLES) -> list[Float
 def bca(draws: Floats, value: float, without_each: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Bias-corrected and accelerated interval (Efron 1987, doi 10.1080/01621459.1987.10478410).
 
-    The plain value twice where no resample differs from it.
+    The plain value twice where no resample differs from it. Where the value lies outside of nearly all resamples (macro
+    figures of labels that hardly occur), the correction would shrink the interval to a point: it then reaches from the
+    value over the resamples' own quantiles.
     """
     if np.ptp(draws) == 0.0:
         return float(draws[0]), float(draws[0])
@@ -73,6 +75,9 @@ def bca(draws: Floats, value: float, without_each: Floats, confidence: float = C
     spread = float((deviations**2).sum()) ** 1.5
     acceleration = float((deviations**3).sum()) / (6 * spread) if spread else 0.0
     tail = (1 - confidence) / 2
+    if abs(bias) > _NORMAL.inv_cdf(1 - tail):
+        low, high = np.quantile(draws, (tail, 1 - tail))
+        return min(float(low), value), max(float(high), value)
     levels = [_level(bias, acceleration, _NORMAL.inv_cdf(p)) for p in (tail, 1 - tail)]
     low, high = np.quantile(draws, np.clip(levels, 0.0, 1.0))
     return float(low), float(high)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
 from workers.engine.evaluation.metrics.classes import Labelled, class_metrics
-from workers.engine.evaluation.statistics.intervals import RESAMPLES, draw_weights, interval, wilson
+from workers.engine.evaluation.statistics.intervals import RESAMPLES, bca, draw_weights, interval, wilson
 from workers.engine.evaluation.statistics.metric import mean, proportion, ratio
 
 
@@ -93,3 +93,10 @@ def test_two_thousand_resamples_of_3080_rows_with_77_labels_take_less_than_a_sec
     found = interval(metric)
     assert time.process_time() - started < 3  # 0.25 s measured; processor time, and room for a busy machine
     assert found.low < metric.value < found.high
+
+
+def test_a_value_outside_of_nearly_all_resamples_has_an_interval_that_holds_it_and_them():
+    draws = np.random.default_rng(0).normal(0.34, 0.01, 2000)
+    low, high = bca(draws, 0.30, np.full(50, 0.30))
+    assert low == 0.30
+    assert high == pytest.approx(np.quantile(draws, 0.975))
