@@ -26,9 +26,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     sys.path.insert(0, str(BENCH.parent))
-    import torch  # noqa: PLC0415 `--help` answers without it
+    import torch  # `--help` answers without it
 
-    from workers.engine.machine import set_up_torch  # noqa: PLC0415
+    from workers.engine.machine import set_up_torch
 
     set_up_torch()
     resident = _resident(options.shape, torch.device(options.device))
@@ -38,13 +38,13 @@ def main() -> None:
 
 
 def _resident(shape: str, device: Any) -> Any:
-    from rungs.models import load_model  # noqa: PLC0415
+    from rungs.models import load_model
 
-    from app.contracts.specs import BaseRef  # noqa: PLC0415
-    from tests.support.tiny_models import build_tiny_tokenizer  # noqa: PLC0415
-    from workers.engine import base_model  # noqa: PLC0415
-    from workers.engine.machine import pick_dtype  # noqa: PLC0415
-    from workers.engine.training import attention  # noqa: PLC0415
+    from app.contracts.specs import BaseRef
+    from tests.support.tiny_models import build_tiny_tokenizer
+    from workers.engine import base_model
+    from workers.engine.machine import pick_dtype
+    from workers.engine.training import attention
 
     attention.register()
     dtype = pick_dtype(device)
@@ -54,12 +54,12 @@ def _resident(shape: str, device: Any) -> Any:
 
 
 def _measure(resident: Any, folder: Path, options: argparse.Namespace) -> None:
-    import torch  # noqa: PLC0415
-    from rungs.rows import WORDS  # noqa: PLC0415
+    import torch
+    from rungs.rows import WORDS
 
-    from tests.workers.engine.conftest import chat_row, train_spec  # noqa: PLC0415
-    from workers.engine.engine import Engine, StopSignal  # noqa: PLC0415
-    from workers.engine.training import memory  # noqa: PLC0415
+    from tests.workers.engine.conftest import chat_row, train_spec
+    from workers.engine.engine import Engine, StopSignal
+    from workers.engine.training import memory
 
     spec = train_spec(
         resident.ref,
@@ -93,14 +93,14 @@ def _measure(resident: Any, folder: Path, options: argparse.Namespace) -> None:
         f"{times['metric']:.2f} s ({reports['metric'].tokens} tokens in {reports['metric'].step_seconds:.3f} s)"
     )
     if resident.device.type == "cuda":
-        own = planned.total_bytes - memory._RUNTIME_BYTES["cuda"]  # noqa: SLF001 the allocator does not see it
+        own = planned.total_bytes - memory.RUNTIME_BYTES["cuda"]  # the allocator does not see it
         peak = torch.cuda.max_memory_allocated()
         line += f"; estimate {own / 1e9:.2f} GB, peak {peak / 1e9:.2f} GB, ratio {own / peak:.2f}"
     print(line, flush=True)
 
 
 def _write(path: Path, rows: Any) -> str:
-    from tests.workers.engine.conftest import write_rows  # noqa: PLC0415
+    from tests.workers.engine.conftest import write_rows
 
     return write_rows(path, rows)
 

@@ -36,13 +36,13 @@ SETTINGS: dict[str, tuple[dict[str, Any], int]] = {
 def measure(name: str, base: Path) -> dict[str, int]:
     """Estimate and peak of one setting, in bytes. To be called in a process that did nothing else."""
     sys.path.insert(0, str(BENCH.parent))
-    import torch  # noqa: PLC0415 the parent needs none of it
+    import torch  # the parent needs none of it
 
-    from app.contracts.specs import BaseRef, TrainSpec  # noqa: PLC0415
-    from workers.engine.base_model import load_base  # noqa: PLC0415
-    from workers.engine.machine import set_up_torch  # noqa: PLC0415
-    from workers.engine.training import memory  # noqa: PLC0415
-    from workers.engine.training.loop import train  # noqa: PLC0415
+    from app.contracts.specs import BaseRef, TrainSpec
+    from workers.engine.base_model import load_base
+    from workers.engine.machine import set_up_torch
+    from workers.engine.training import memory
+    from workers.engine.training.loop import train
 
     set_up_torch()
     changes, words = SETTINGS[name]

@@ -109,7 +109,7 @@ def describe(options: argparse.Namespace, rows: list[row_sets.TokenRow]) -> None
     learned = sum(len(row.input_ids) - row.first_supervised for row in rows)
     machine = platform.processor() or platform.machine()
     if options.device == "cuda":
-        import torch  # noqa: PLC0415 as in `main`
+        import torch  # as in `main`
 
         machine = torch.cuda.get_device_name()
     print(
@@ -155,7 +155,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     sys.path.insert(0, str(BENCH.parent))
-    from rungs.models import read_config  # noqa: PLC0415 `--help` answers without transformers
+    from rungs.models import read_config  # `--help` answers without transformers
 
     model = options.shape or str(options.base)
     config = read_config(model)

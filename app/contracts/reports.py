@@ -238,9 +238,9 @@ class Sample(Contract):
 
 
 class LeakedRows(Contract):
-    """Held-out rows whose prompt was trained on, scored apart: what they would have added is memory, not skill."""
+    """Held-out rows whose prompt was trained on: what they add is memory, not skill."""
 
-    rows: int
+    rows: int = Field(description="as many as the evaluation's own where training has seen them all")
     base: tuple[Figure, ...]
     tuned: tuple[Figure, ...]
 
@@ -272,7 +272,9 @@ class Evaluation(Contract):
     tuned: ModelScores
     judgement: Judgement | None = Field(default=None, description="what may be said of the two")
     samples: tuple[Sample, ...]
-    leaked: LeakedRows | None = Field(default=None, description="rows that were trained on; in no figure but these")
+    leaked: LeakedRows | None = Field(
+        default=None, description="rows that were trained on; in no figure but these, unless all were"
+    )
     expectations: tuple[ExpectationOutcome, ...] = ()
     requirements: tuple[RequirementJudgement, ...] = Field(
         default=(), description="the job's sheet against the tuned model's figures; judged when recorded"

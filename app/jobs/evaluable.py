@@ -2,25 +2,22 @@
 
 from app.datasets.report import DatasetReport
 from app.db.tables import Job
-from app.errors import InvalidInput
 from app.jobs.parents import Unsuited
-from app.registry.service import ResolvedModel
+from app.registry.service import ResolvedModel, Tuned
 
 
-def check_pair(model: ResolvedModel, against: ResolvedModel) -> None:
-    """`InvalidInput` for two models that cannot answer the same rows in the same form."""
-    assert model.tuned is not None and against.tuned is not None  # noqa: S101, PT018 - only tuned models are compared
-    problem = None
+def misfit_of(model: ResolvedModel, against: ResolvedModel) -> str | None:
+    """Why two models cannot answer the same rows in the same form; None where they can."""
     if against.id == model.id:
-        problem = f"`{model.id}` cannot be compared with itself"
-    elif against.base.weights_sha256 != model.base.weights_sha256:
-        problem = f"`{against.id}` stands on the base '{against.base.id}' and `{model.id}` on '{model.base.id}'"
-    elif against.tuned.recipe != model.tuned.recipe:
-        problem = f"`{against.id}` and `{model.id}` were tuned for different tasks"
-    elif against.tuned.labels != model.tuned.labels:
-        problem = f"`{against.id}` and `{model.id}` tell different labels apart"
-    if problem is not None:
-        raise InvalidInput(f"{problem}: their figures cannot stand side by side.", param="against")
+        return f"`{model.id}` cannot be compared with itself"
+    if against.base.weights_sha256 != model.base.weights_sha256:
+        return f"`{against.id}` stands on the base '{against.base.id}' and `{model.id}` on '{model.base.id}'"
+    first, second = (one.tuned or Tuned() for one in (model, against))
+    if second.recipe != first.recipe:
+        return f"`{against.id}` and `{model.id}` were tuned for different tasks"
+    if second.labels != first.labels:
+        return f"`{against.id}` and `{model.id}` tell different labels apart"
+    return None
 
 
 def check_evaluable(job: Job, report: DatasetReport) -> None:

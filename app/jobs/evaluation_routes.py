@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import HTMLResponse, StreamingResponse
 
 from app.api.dependencies import ContextDep, ServicesDep, allow
@@ -75,7 +75,11 @@ def get_evaluation_report(evaluation_id: str, caller: Reader, services: Services
 
 @router.get("/{evaluation_id}/stream", response_class=StreamingResponse)
 def stream_evaluation(
-    request: Request, evaluation_id: str, caller: Reader, services: ServicesDep, context: ContextDep
+    evaluation_id: str,
+    caller: Reader,
+    services: ServicesDep,
+    context: ContextDep,
+    last_event_id: Annotated[str | None, Header(description="go on after this event of the stream")] = None,
 ) -> StreamingResponse:
     """Events and status changes as server-sent events, until the evaluation is over."""
     services.evaluations.get(caller, evaluation_id)
@@ -84,4 +88,4 @@ def stream_evaluation(
         with context.database.unit_of_work() as work:
             return Services(context, work).evaluations.news(caller, evaluation_id, since=since, limit=PAGE_EVENTS)
 
-    return event_stream(read, since=sequence_of(request.headers.get("last-event-id")))
+    return event_stream(read, since=sequence_of(last_event_id))

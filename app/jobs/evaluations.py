@@ -5,7 +5,6 @@ Each is a job of the pool: claimed, leased, fenced, explained and ended as train
 
 from app.audit.service import AuditService
 from app.contracts.reports import Evaluation
-from app.contracts.requirements import parse_sheet
 from app.contracts.tasks import Queue
 from app.datasets.tasks import task_of
 from app.db.base import Json
@@ -17,17 +16,18 @@ from app.files.service import FileService
 from app.identity.caller import Caller
 from app.ids import Prefix, new_id
 from app.jobs import event_texts
-from app.jobs.evaluable import check_pair
+from app.jobs.evaluable import misfit_of
 from app.jobs.evaluation_schemas import EvaluationCreate, result_of
 from app.jobs.expectations import stored_expectations
 from app.jobs.ledger import JobLedger
 from app.jobs.parents import describe_parent
 from app.jobs.repository import JobRepository
-from app.jobs.service import News, fine_tune_file
-from app.jobs.states import TERMINAL, Event, IllegalTransition, JobPurpose, Status, after
+from app.jobs.service import News, fine_tune_file, read_news
+from app.jobs.states import Event, IllegalTransition, JobPurpose, Status, after
+from app.jobs.submission import check_sheet
 from app.registry.service import RegistryService, ResolvedModel
 
-_LIKE_TRAINING = ("seed", "priority", "task", "method", "hyperparameters", "training", "spec")
+_LIKE_TRAINING = ("seed", "priority", "method", "hyperparameters", "training", "spec")
 
 
 class EvaluationService:
@@ -43,8 +43,9 @@ class EvaluationService:
         """A new evaluation in `validating_files`. `InvalidInput` names the field that is wrong."""
         model = self._tuned(caller, body.model, "model")
         against = None if body.against is None else self._tuned(caller, body.against, "against")
-        if against is not None:
-            check_pair(model, against)
+        problem = None if against is None else misfit_of(model, against)
+        if problem is not None:
+            raise InvalidInput(f"{problem}: their figures cannot stand side by side.", param="against")
         file = fine_tune_file(self._files, caller, body.file, "file")
         maker = self._repository.find_of_any_team(model.job_id or "")
         if maker is None or maker.spec is None:
@@ -58,7 +59,7 @@ class EvaluationService:
             )
         is_ours = maker.team_id == caller.team_id
         sheet = body.requirements or (maker.requirements if is_ours else None)
-        _check_sheet(sheet)
+        check_sheet(sheet)
         job = Job(
             id=new_id(Prefix.EVALUATION),
             team_id=caller.team_id,
@@ -77,9 +78,9 @@ class EvaluationService:
             expectations=stored_expectations(body.expectations) or (maker.expectations if is_ours else None),
             costs=maker.costs if is_ours else None,
             user_metadata=body.metadata,
+            task=task_of(maker.spec.get("recipe", "chat")),
             **{name: getattr(maker, name) for name in _LIKE_TRAINING},
         )
-        job.task = task_of(maker.spec.get("recipe", "chat"))
         self._repository.add(job)
         self._audit.record(
             caller.team_id,
@@ -136,11 +137,7 @@ class EvaluationService:
 
     def news(self, caller: Caller, evaluation_id: str, *, since: int, limit: int) -> News:
         """Events after a sequence number, oldest first."""
-        # The job first: events that come between the two reads are news of the next call, never lost.
-        job = self.get(caller, evaluation_id)
-        events = self._repository.events_since(job.id, since, limit)
-        is_over = Status(job.status) in TERMINAL and job.owner is None and len(events) < limit
-        return News(tuple(events), job, is_over)
+        return read_news(self._repository, self.get(caller, evaluation_id), since=since, limit=limit)
 
     def _tuned(self, caller: Caller, model_id: str, param: str) -> ResolvedModel:
         try:
@@ -163,14 +160,6 @@ class EvaluationService:
         except NotFound:
             return False
         return True
-
-
-def _check_sheet(sheet: str | None) -> None:
-    if sheet is not None:
-        try:
-            parse_sheet(sheet)
-        except ValueError as error:
-            raise InvalidInput(f"requirements, {error}", param="requirements") from None
 
 
 def _absent(evaluation_id: str) -> NotFound:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.contracts.costs import Costs
-from app.contracts.requirements import Expectation, parse_sheet
+from app.contracts.requirements import Expectation
 from app.datasets.tasks import Task
 from app.errors import InvalidInput
 from app.jobs.training_settings import TrainingCreate
@@ -138,14 +138,6 @@ class JobCreate(_Body):
                 param="method.type",
                 code="unsupported_method",
             )
-
-    def check_requirements(self) -> None:
-        """`InvalidInput` for a sheet that cannot be read."""
-        if self.requirements is not None:
-            try:
-                parse_sheet(self.requirements)
-            except ValueError as error:
-                raise InvalidInput(f"requirements, {error}", param="requirements") from None
 
     def chosen_seed(self) -> int:
         return secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed

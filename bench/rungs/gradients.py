@@ -34,9 +34,9 @@ def main() -> None:
 
 
 def _our_gradient(turns: Turns, rows: list[TokenRow]) -> tuple[dict[str, torch.Tensor], Any]:
-    from workers.engine.training import batches  # noqa: PLC0415 ours may be absent
-    from workers.engine.training.lora import activate  # noqa: PLC0415
-    from workers.engine.training.loss import batch_loss  # noqa: PLC0415
+    from workers.engine.training import batches  # ours may be absent
+    from workers.engine.training.lora import activate
+    from workers.engine.training.loss import batch_loss
 
     resident = open_resident(turns.config["model"], turns.config["device"])
     adapter = open_seat(resident, rows, turns.config).adapter

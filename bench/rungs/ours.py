@@ -17,10 +17,10 @@ from rungs.turns import EndOfTurnsError, Turns
 def main() -> None:
     turns = Turns(sys.argv[1])
     try:
-        import pydantic  # noqa: F401, PLC0415 the contracts stand on it
+        import pydantic  # noqa: F401 the contracts stand on it
 
-        from workers.engine.machine import set_up_torch  # noqa: PLC0415
-        from workers.engine.training.loop import take_step  # noqa: PLC0415
+        from workers.engine.machine import set_up_torch
+        from workers.engine.training.loop import take_step
     except ImportError as error:
         turns.leave_out(f"needs {error.name}")
     set_up_torch()
@@ -38,10 +38,10 @@ def main() -> None:
 
 
 def open_resident(model: str, device: str, dtype: torch.dtype | None = None):  # noqa: ANN201 the engine is optional here
-    from app.contracts.specs import BaseRef  # noqa: PLC0415
-    from workers.engine import base_model  # noqa: PLC0415
-    from workers.engine.machine import pick_dtype  # noqa: PLC0415
-    from workers.engine.training import attention  # noqa: PLC0415
+    from app.contracts.specs import BaseRef
+    from workers.engine import base_model
+    from workers.engine.machine import pick_dtype
+    from workers.engine.training import attention
 
     if dtype is not None:
         os.environ["TUNESMITH_ENGINE_DTYPE"] = str(dtype).removeprefix("torch.")
@@ -58,9 +58,9 @@ def open_resident(model: str, device: str, dtype: torch.dtype | None = None):  #
 
 def open_seat(resident, rows: list[TokenRow], config: dict):  # noqa: ANN001, ANN201 as above
     """A seat over rows that are tokens already, as `seats.open_seat` makes it from a file."""
-    from app.contracts.specs import LoraSpec, OptimizerSpec, TrainSpec  # noqa: PLC0415
-    from workers.engine.recipes.chat import ChatRecipe  # noqa: PLC0415
-    from workers.engine.training import seats  # noqa: PLC0415
+    from app.contracts.specs import LoraSpec, OptimizerSpec, TrainSpec
+    from workers.engine.recipes.chat import ChatRecipe
+    from workers.engine.training import seats
 
     folder = tempfile.mkdtemp(prefix="bench-ours-")
     spec = TrainSpec(
@@ -96,7 +96,7 @@ def open_seat(resident, rows: list[TokenRow], config: dict):  # noqa: ANN001, AN
 
 
 def encoded(rows: list[TokenRow]):  # noqa: ANN201 as above
-    from workers.engine.recipes.templates import EncodedRow  # noqa: PLC0415
+    from workers.engine.recipes.templates import EncodedRow
 
     for number, row in enumerate(rows):
         mask = np.zeros(len(row.input_ids), dtype=np.bool_)

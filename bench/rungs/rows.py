@@ -24,7 +24,7 @@ class TokenRow:
 
 def lognormal_lengths(count: int, *, mean: int, longest: int, seed: int, sigma: float = 0.8) -> list[int]:
     """Lengths as instruction sets have them: many short, few long; their mean is `mean` before the cut."""
-    import math  # noqa: PLC0415
+    import math
 
     draw = random.Random(seed)  # noqa: S311 not for secrets
     mu = math.log(mean) - sigma**2 / 2
@@ -41,7 +41,7 @@ def made_rows(name: str, count: int, next_ids: Callable[[int], list[int]], *, se
 
 def word_ids(base: Path, seed: int = 1) -> Callable[[int], list[int]]:
     """Text of common words in the tokens of `base`, endlessly."""
-    from tokenizers import Tokenizer  # noqa: PLC0415 a random-weight shape needs none
+    from tokenizers import Tokenizer  # a random-weight shape needs none
 
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     choices = [tokenizer.encode(" " + word, add_special_tokens=False).ids for word in WORDS]
@@ -63,10 +63,10 @@ def random_ids(vocabulary: int, seed: int = 1) -> Callable[[int], list[int]]:
 
 def chat_rows(path: Path, base: Path, longest: int) -> list[TokenRow]:
     """Rows of a chat JSONL file (`messages`), through the engine's own encoding; learned is the last answer."""
-    from transformers import AutoTokenizer  # noqa: PLC0415 only for this option
+    from transformers import AutoTokenizer  # only for this option
 
-    from app.contracts.rows import ChatRow  # noqa: PLC0415
-    from workers.engine.recipes.templates import encode_row, find_turn_end  # noqa: PLC0415
+    from app.contracts.rows import ChatRow
+    from workers.engine.recipes.templates import encode_row, find_turn_end
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     stops = [i for i in (tokenizer.eos_token_id, find_turn_end(tokenizer)) if i is not None]

@@ -18,7 +18,7 @@ from rungs.turns import EndOfTurnsError, Turns
 
 def lora_model(turns: Turns, dtype: torch.dtype) -> Any:
     try:
-        from peft import LoraConfig, get_peft_model  # noqa: PLC0415 absent is an answer
+        from peft import LoraConfig, get_peft_model  # absent is an answer
     except ImportError as error:
         turns.leave_out(f"needs peft ({error})")
     config = turns.config
@@ -50,7 +50,7 @@ def features(rows: list[TokenRow]) -> list[dict[str, list[int]]]:
 
 def counting(trainer_class: Any, turns: Turns) -> tuple[Any, Any]:
     """The trainer class with the tokens of each step counted, and the callback that keeps to the turns."""
-    from transformers import TrainerCallback  # noqa: PLC0415 beside the trainer
+    from transformers import TrainerCallback  # beside the trainer
 
     seen = {"tokens": 0, "processed": 0}
 
@@ -91,8 +91,8 @@ def main() -> None:
     turns = Turns(sys.argv[1])
     tuned = turns.config["style"] == "tuned"
     try:
-        import accelerate  # noqa: F401, PLC0415 Trainer wants it and says so late
-        from transformers import Trainer, TrainingArguments  # noqa: PLC0415 with it
+        import accelerate  # noqa: F401 Trainer wants it and says so late
+        from transformers import Trainer, TrainingArguments  # with it
     except ImportError as error:
         turns.leave_out(f"needs accelerate ({error})")
     model = lora_model(turns, torch.bfloat16 if tuned else torch.float32)

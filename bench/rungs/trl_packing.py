@@ -20,8 +20,8 @@ PACK = 1024
 def main() -> None:
     turns = Turns(sys.argv[1])
     try:
-        from datasets import Dataset  # noqa: PLC0415 absent is an answer
-        from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
+        from datasets import Dataset  # absent is an answer
+        from trl import SFTConfig, SFTTrainer
     except ImportError as error:
         turns.leave_out(f"needs trl; name an interpreter that has it with --python ({error})")
     rows = read_rows(turns.config["rows"])

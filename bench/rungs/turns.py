@@ -54,7 +54,7 @@ class Turns:
         """`figures`: real `tokens` of the step, `processed` tokens with padding, or `flops` by name."""
         peak = resident_peak_bytes()
         if self.config["device"] == "cuda":
-            import torch  # noqa: PLC0415 only a child that has a GPU pays for it
+            import torch  # only a child that has a GPU pays for it
 
             torch.cuda.synchronize()
             peak = torch.cuda.max_memory_allocated()

@@ -49,7 +49,7 @@ def test_the_estimate_is_near_the_memory_that_a_run_takes(tmp_path, record_prope
     found = run(resident, spec)
     peak = torch.cuda.max_memory_allocated() - before
     planned = memory.plan(resident, spec, lengths=[found.encoded.longest])
-    ours = planned.total_bytes - memory._RUNTIME_BYTES["cuda"]
+    ours = planned.total_bytes - memory.RUNTIME_BYTES["cuda"]
     record_property("estimate and peak in MiB", (ours / 2**20, peak / 2**20))
     assert 0.8 < ours / peak < 1.5, (ours, peak)
 

@@ -154,6 +154,14 @@ class JobWorld:
         return [event.action for event in reversed(page.rows)]
 
 
+def clients_world(services: Callable[[], AbstractContextManager[Services]], api_key: str) -> JobWorld:
+    """The world of the team whose key a test's client has."""
+    world = JobWorld(services)
+    with services() as s:
+        world.team = s.identity.authenticate(api_key)
+    return world
+
+
 def metric(step: int, *, total_steps: int = 20, **figures: float) -> Metric:
     return Metric.model_validate(
         {

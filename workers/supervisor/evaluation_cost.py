@@ -5,8 +5,9 @@ import math
 from app.contracts.specs import Recipe
 
 WORTH_SAYING = 0.10
-# Time of a held-out row over that of a training row and epoch, measured on two cores (docs/benchmarks.md): two models
-# read each row once, without the way back; where they also write texts, a row costs several.
+# Time of a held-out row over that of a training row and epoch: two models read each row once, without the way back;
+# where they also write texts, a row costs several. From runs on two cores (docs/benchmarks.md), but for preferences,
+# which have no run behind them; what it will be is said with "about".
 _ROW_COST: dict[Recipe, float] = {
     "text_classification": 0.35,
     "token_classification": 0.6,

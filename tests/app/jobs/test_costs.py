@@ -4,7 +4,7 @@ import openai
 import pytest
 
 from app.errors import InvalidInput
-from tests.support.job_world import JobWorld, chat_rows, labelled_rows
+from tests.support.job_world import chat_rows, clients_world, labelled_rows
 
 COSTS = {"default": 1, "pairs": [{"expected": "billing", "predicted": "card", "cost": 20}], "abstain": 5}
 
@@ -12,9 +12,7 @@ COSTS = {"default": 1, "pairs": [{"expected": "billing", "predicted": "card", "c
 @pytest.fixture
 def world(services, api_key):
     """The world of the client's own team, with an encoder."""
-    world = JobWorld(services)
-    with services() as s:
-        world.team = s.identity.authenticate(api_key)
+    world = clients_world(services, api_key)
     world.add_base("encoder", "encoder")
     return world
 

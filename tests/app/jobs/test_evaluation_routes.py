@@ -3,16 +3,12 @@
 import pytest
 
 from tests.support.evaluations import evaluation
-from tests.support.job_world import JobWorld
+from tests.support.job_world import clients_world
 
 
 @pytest.fixture
 def world(services, api_key):
-    """The world of the client's own team."""
-    world = JobWorld(services)
-    with services() as s:
-        world.team = s.identity.authenticate(api_key)
-    return world
+    return clients_world(services, api_key)
 
 
 def test_an_evaluation_is_read_as_json_and_as_a_page_by_its_team_alone(world, client):

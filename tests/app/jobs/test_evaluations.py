@@ -8,18 +8,14 @@ from app.jobs.evaluation_schemas import EvaluationCreate
 from app.jobs.states import JobPurpose
 from app.jobs.worker_messages import TrainingTask
 from tests.support.evaluations import evaluation
-from tests.support.job_world import OWNER, JobWorld, adapter, chat_rows, labelled_rows, metric
+from tests.support.job_world import OWNER, adapter, chat_rows, clients_world, labelled_rows, metric
 
 PATH = "/v1/evaluations"
 
 
 @pytest.fixture
 def world(services, api_key):
-    """The world of the client's own team."""
-    world = JobWorld(services)
-    with services() as s:
-        world.team = s.identity.authenticate(api_key)
-    return world
+    return clients_world(services, api_key)
 
 
 def trained(world, key="a/1", **body) -> tuple[str, TrainingTask]:

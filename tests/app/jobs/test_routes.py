@@ -6,16 +6,12 @@ import openai
 import pytest
 
 from app.identity.policy import Role
-from tests.support.job_world import JobWorld, adapter, chat_rows, metric, preference_rows
+from tests.support.job_world import adapter, chat_rows, clients_world, metric, preference_rows
 
 
 @pytest.fixture
 def world(services, api_key):
-    """The world of the client's own team."""
-    world = JobWorld(services)
-    with services() as s:
-        world.team = s.identity.authenticate(api_key)
-    return world
+    return clients_world(services, api_key)
 
 
 def test_the_official_client_takes_a_job_through_its_life(world, openai_client):

@@ -80,3 +80,8 @@ def test_expectations_are_counted_beside_the_base_and_a_broken_one_keeps_the_mod
     said = summary(evaluation(expectations=(outcome(), outcome(passed=False, base_passed=True))))
     assert "Of your 2 expectations it meets 1 (base 1)." in said
     assert said.endswith("Do not use it yet: it was not shown to meet what was required of it.")
+
+
+def test_where_training_has_seen_every_row_the_figures_are_said_to_be_memory():
+    leaked = LeakedRows(rows=400, base=(figure(value=0.7),), tuned=(figure(value=0.99),))
+    assert "Training had seen all of these rows" in summary(evaluation(leaked=leaked))

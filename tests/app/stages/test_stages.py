@@ -4,7 +4,7 @@ import pytest
 
 from app.contracts.reports import Encoded
 from tests.support.evaluations import comparison, evaluation, figure, outcome, scores
-from tests.support.job_world import JobWorld, adapter, chat_rows, metric
+from tests.support.job_world import adapter, chat_rows, clients_world, metric
 
 FEW_ROWS = "It was trained on 12 rows: a few hundred are usual."
 WRONG_LABELS = "40 of its 400 training labels look wrong: correct them and train again."
@@ -14,11 +14,7 @@ SHEET = "macro_f1 >= 0.7\np95_ms <= 300 ms\n"
 
 @pytest.fixture
 def world(services, api_key):
-    """The world of the client's own team."""
-    world = JobWorld(services)
-    with services() as s:
-        world.team = s.identity.authenticate(api_key)
-    return world
+    return clients_world(services, api_key)
 
 
 def trained(world, found, *, requirements=None, encoding=None):

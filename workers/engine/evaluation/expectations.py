@@ -10,16 +10,8 @@ from workers.engine.evaluation.patterns import SECONDS, compile_pattern, is_foun
 from workers.engine.evaluation.statistics.metric import Metric, proportion
 
 
-def check_expectation(expectation: Expectation) -> None:
-    """Before anything runs. Raises ValueError for a wrong pattern or schema."""
-    if expectation.kind == "regex":
-        compile_pattern(str(expectation.value))
-    elif expectation.kind == "json_schema":
-        compile_schema(cast("dict[str, Any]", expectation.value))
-
-
 def judge_answer(expectation: Expectation, answer: str) -> ExpectationResult:
-    """Whether the answer is as expected; white space around texts aside. Raises as `check_expectation`."""
+    """Whether the answer is as expected; white space around texts aside. ValueError for a wrong pattern or schema."""
     why_not = _JUDGES[expectation.kind](expectation, answer)
     return ExpectationResult(passed=not why_not, sentence=why_not)
 

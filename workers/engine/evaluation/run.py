@@ -1,6 +1,6 @@
 """One evaluation: base beside tuned on the same held-out rows, by the recipe that trained the adapter."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
@@ -8,11 +8,9 @@ from typing import Literal, cast
 from app.contracts.errors import usage
 from app.contracts.figures import Figure
 from app.contracts.reports import Evaluation, LeakedRows, ModelScores, Report, Stopped
-from app.contracts.requirements import Expectation
 from app.contracts.specs import AdapterRef, EvalSpec
 from workers.engine.base_model import ResidentBase
 from workers.engine.evaluation.chat import evaluate_chat
-from workers.engine.evaluation.expectations import check_expectation
 from workers.engine.evaluation.expected import with_expectations
 from workers.engine.evaluation.heads import evaluate_head
 from workers.engine.evaluation.heldout import Heldout
@@ -43,7 +41,6 @@ def evaluate(
 
 
 def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgress) -> Evaluation:
-    _check(spec.expectations)
     adapter = _load(resident, spec, spec.adapter)
     against = None if spec.against is None else _load(resident, spec, spec.against)
     recipe = open_recipe(resident, spec.recipe, labels=spec.labels, is_multi_label=spec.is_multi_label, dpo=spec.dpo)
@@ -57,15 +54,7 @@ def _evaluate(resident: ResidentBase, spec: EvalSpec, progress: EvaluationProgre
             param="validation_file",
         )
     heldout = Heldout(resident, spec, recipe, rows, encoded, progress, against)
-    clean, leaked = _apart(encoded, frozenset(spec.leaked_lines))
-    if leaked is None:
-        found = _score(heldout, adapter)
-    else:
-        # Said first and in silence: the parts that are counted are those of the rows that count.
-        quiet = EvaluationProgress(spec.run_id, lambda _report: None, progress.should_stop)
-        apart = _score(replace(heldout, encoded=leaked, progress=quiet), adapter)
-        rows_apart = LeakedRows(rows=apart.rows, base=_not_times(apart.base), tuned=_not_times(apart.tuned))
-        found = _score(replace(heldout, encoded=clean), adapter).model_copy(update={"leaked": rows_apart})
+    found = _score_apart(heldout, adapter) if spec.leaked_lines else _score(heldout, adapter)
     found = with_expectations(heldout, adapter, found)
     return found if heldout.base_is is None else found.model_copy(update={"base_is": heldout.base_is})
 
@@ -79,23 +68,26 @@ def _load(resident: ResidentBase, spec: EvalSpec, ref: AdapterRef) -> AdapterWei
     return adapter
 
 
-def _check(expectations: Sequence[Expectation]) -> None:
-    """Usage failure for a pattern or a schema that is none, before anything is scored."""
-    for place, expectation in enumerate(expectations):
-        try:
-            check_expectation(expectation)
-        except ValueError as error:
-            param = f"expectations[{place}].value"
-            raise usage("invalid_expectation", f"Expectation {place + 1}: {error}", param=param) from error
+def _score_apart(heldout: Heldout, adapter: AdapterWeights) -> Evaluation:
+    """The rows that count, and in `leaked` those that were trained on. Where all were, they are the figures too."""
+    lines, rows = frozenset(heldout.spec.leaked_lines), heldout.encoded.rows
+    clean = tuple(row for row in rows if row.line not in lines)
+    leaked = tuple(row for row in rows if row.line in lines)
+    if not leaked:
+        return _score(heldout, adapter)
+    if not clean:
+        found = _score(heldout, adapter)
+        return found.model_copy(update={"leaked": _leaked(found)})
+    # In silence, and neither timed nor set beside rivals again: nothing but the models' figures is wanted of them.
+    quiet = EvaluationProgress(heldout.spec.run_id, lambda _report: None, heldout.progress.should_stop)
+    spec = heldout.spec.model_copy(update={"latency_rows": 1, "train_rows": None})
+    apart = _score(replace(heldout, spec=spec, encoded=EncodedRows(leaked, ()), progress=quiet), adapter)
+    counted = EncodedRows(clean, heldout.encoded.dropped)
+    return _score(replace(heldout, encoded=counted), adapter).model_copy(update={"leaked": _leaked(apart)})
 
 
-def _apart(encoded: EncodedRows, lines: frozenset[int]) -> tuple[EncodedRows, EncodedRows | None]:
-    """Rows that count, and rows that were trained on. Where all were, they count: nothing else could be said."""
-    leaked = tuple(row for row in encoded.rows if row.line in lines)
-    clean = tuple(row for row in encoded.rows if row.line not in lines)
-    if not leaked or not clean:
-        return encoded, None
-    return EncodedRows(clean, encoded.dropped), EncodedRows(leaked, ())
+def _leaked(found: Evaluation) -> LeakedRows:
+    return LeakedRows(rows=found.rows, base=_not_times(found.base), tuned=_not_times(found.tuned))
 
 
 def _not_times(scores: ModelScores) -> tuple[Figure, ...]:

@@ -23,7 +23,7 @@ from workers.engine.training.loss import chunk_bytes
 _FP32 = 4
 _MASTER_BYTES = 4 * _FP32  # weight, gradient and two moments
 # A process with torch and transformers in it; on a GPU the context and the libraries' workspaces.
-_RUNTIME_BYTES = {"cpu": 450 * 2**20, "cuda": 1200 * 2**20}
+RUNTIME_BYTES = {"cpu": 450 * 2**20, "cuda": 1200 * 2**20}
 _KEPT_OF_LOGITS = 2.5  # the chunk in fp32 and in the base's dtype, and what one operation makes of it
 # transformers' own forward keeps norms in fp32, both factors of the gated product, dropout's input…
 _PLAIN_FACTOR = 2
@@ -69,7 +69,7 @@ class MemoryEstimate:
 
     @property
     def total_bytes(self) -> int:
-        fixed = _RUNTIME_BYTES[self.device] + self.base_bytes + self.trained_bytes + self.head_bytes
+        fixed = RUNTIME_BYTES[self.device] + self.base_bytes + self.trained_bytes + self.head_bytes
         return fixed + self.activation_bytes
 
     @property

@@ -3,7 +3,7 @@
 import pytest
 
 from app.contracts.requirements import Expectation
-from workers.engine.evaluation.expectations import check_expectation, expectations_met, judge_answer
+from workers.engine.evaluation.expectations import expectations_met, judge_answer
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 CASES = (
@@ -59,12 +59,12 @@ def test_the_reason_names_the_place_in_a_json_answer():
     )
 
 
-def test_wrong_patterns_and_schemas_are_refused_before_anything_runs():
-    check_expectation(expect("equals", "("))
+def test_a_case_with_a_wrong_pattern_or_schema_is_an_error_of_the_case():
+    judge_answer(expect("equals", "("), "an answer")
     with pytest.raises(ValueError, match="not a regular expression"):
-        check_expectation(expect("regex", "("))
+        judge_answer(expect("regex", "("), "an answer")
     with pytest.raises(ValueError, match="JSON schema is wrong"):
-        check_expectation(expect("json_schema", {"type": 7}))
+        judge_answer(expect("json_schema", {"type": 7}), "an answer")
 
 
 def test_the_share_of_expectations_met_is_a_figure_of_these_cases():

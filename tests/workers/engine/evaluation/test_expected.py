@@ -1,22 +1,10 @@
 """The users' own examples, put to base and tuned model of every recipe."""
 
-import hashlib
-from pathlib import Path
-
-import pytest
-import torch
-
-from app.contracts.errors import WorkerFailure
 from app.contracts.requirements import Expectation
 from app.contracts.rows import ChatMessage, ChatRow
-from app.contracts.specs import AdapterRef, EvalSpec, LoraSpec
-from tests.support.tiny_models import build_tiny_base
-from tests.workers.engine.evaluation.conftest import evaluated, trained
+from tests.workers.engine.evaluation.conftest import chat_spec, evaluated, trained
 from tests.workers.engine.recipes.conftest import labelled_rows, tagged_rows
-from workers.engine.base_model import load_base
 from workers.engine.evaluation.run import evaluate
-from workers.engine.training.adapter_files import WEIGHTS_FILE, encode_adapter
-from workers.engine.training.synced_files import write_file
 
 
 def case(text, kind, value, **more):
@@ -67,50 +55,19 @@ def test_a_schema_that_refers_to_nothing_is_a_case_that_is_not_met(encoder, tmp_
     assert found.expectations[0].passed is False
 
 
-def test_a_pattern_that_is_none_ends_the_run_before_anything_is_scored(encoder, tmp_path):
+def test_a_pattern_that_is_none_is_a_case_that_is_not_met_and_its_neighbours_count(encoder, tmp_path):
     spec = trained(encoder, tmp_path, labelled_rows(24))
-    bad = spec.model_copy(update={"expectations": (case("a", "min_length", 1), case("a", "regex", "("))})
-    with pytest.raises(WorkerFailure) as failure:
-        evaluate(encoder, bad, [].append, lambda: None)
-    assert failure.value.error.param == "expectations[1].value"
-
-
-@pytest.fixture(scope="module")
-def decoder(tmp_path_factory):
-    torch.set_num_threads(1)
-    return load_base(build_tiny_base(tmp_path_factory.mktemp("decoder") / "base"), torch.device("cpu"))
-
-
-def chat_spec(resident, folder: Path, **changes) -> EvalSpec:
-    """An adapter that moved, and three held-out rows."""
-    adapter = resident.linears.new_adapter(LoraSpec(rank=4, alpha=8))
-    generator = torch.Generator().manual_seed(1)
-    adapter.initialise(generator)
-    for b in adapter.B.values():
-        b.copy_(torch.randn(b.shape, generator=generator) * 0.2)
-    (folder / "adapter").mkdir()
-    for name, data in encode_adapter(adapter, "tiny").items():
-        write_file(folder / "adapter" / name, data)
-    turns = (ChatMessage(role="user", content="Hello"), ChatMessage(role="assistant", content="Good day"))
-    rows = [ChatRow(line=line, messages=turns) for line in (1, 2, 3)]
-    (folder / "rows.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
-    sha256 = hashlib.sha256((folder / "adapter" / WEIGHTS_FILE).read_bytes()).hexdigest()
-    fields = {
-        "run_id": "eval-1",
-        "base": resident.ref,
-        "adapter": AdapterRef(id="ft:tiny", path=str(folder / "adapter"), sha256=sha256),
-        "rows": str(folder / "rows.jsonl"),
-        "max_length": 64,
-        "latency_rows": 1,
-        "latency_new_tokens": 2,
-    }
-    return EvalSpec(**(fields | changes))
+    found = with_cases(encoder, spec, case("a", "min_length", 1), case("a", "regex", "("))
+    assert [one.passed for one in found.expectations] == [True, False]
+    assert "cannot be checked" in found.expectations[1].sentence
 
 
 def test_a_chat_model_answers_in_its_own_words(decoder, tmp_path):
     cases = (case("What is a parcel?", "min_length", 1), case("What is a parcel?", "contains", "no such words"))
     reports = []
-    evaluate(decoder, chat_spec(decoder, tmp_path, expectations=cases), reports.append, lambda: None)
+    turns = (ChatMessage(role="user", content="Hello"), ChatMessage(role="assistant", content="Good day"))
+    rows = [ChatRow(line=line, messages=turns) for line in (1, 2, 3)]
+    evaluate(decoder, chat_spec(decoder, tmp_path, rows, expectations=cases), reports.append, lambda: None)
     first, second = reports[-1].expectations
     assert first.tuned == second.tuned
     assert first.tuned != first.base

@@ -2,22 +2,11 @@
 
 import json
 
-import pytest
-import torch
-
 from app.contracts.rows import ChatMessage, ChatRow
-from tests.support.tiny_models import build_tiny_base
-from tests.workers.engine.evaluation.test_expected import chat_spec
-from workers.engine.base_model import load_base
+from tests.workers.engine.evaluation.conftest import chat_spec
 from workers.engine.evaluation import chat
 from workers.engine.evaluation.answers import Answer
 from workers.engine.evaluation.run import evaluate
-
-
-@pytest.fixture(scope="module")
-def decoder(tmp_path_factory):
-    torch.set_num_threads(1)
-    return load_base(build_tiny_base(tmp_path_factory.mktemp("decoder") / "base"), torch.device("cpu"))
 
 
 def record(number):
@@ -25,13 +14,11 @@ def record(number):
 
 
 def with_answers(decoder, folder, *, expected=record, rows=10):
-    spec = chat_spec(decoder, folder)
     turns = [
         (ChatMessage(role="user", content=f"Order {n}"), ChatMessage(role="assistant", content=expected(n)))
         for n in range(rows)
     ]
-    lines = [ChatRow(line=line, messages=pair).model_dump_json() for line, pair in enumerate(turns, start=1)]
-    (folder / "rows.jsonl").write_text("\n".join(lines))
+    spec = chat_spec(decoder, folder, [ChatRow(line=line, messages=pair) for line, pair in enumerate(turns, start=1)])
     reports = []
     evaluate(decoder, spec, reports.append, lambda: None)
     return reports[-1]

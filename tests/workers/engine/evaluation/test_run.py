@@ -1,4 +1,3 @@
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -7,8 +6,8 @@ import torch
 from app.contracts.errors import WorkerFailure
 from app.contracts.reports import Evaluation, Progress, Stopped, report_adapter
 from app.contracts.rows import ChatMessage, ChatRow
-from app.contracts.specs import AdapterRef, EvalSpec, LoraSpec
 from tests.support.tiny_models import build_tiny_base
+from tests.workers.engine.evaluation.conftest import chat_spec
 from workers.engine.base_model import load_base
 from workers.engine.evaluation.answers import answer_all
 from workers.engine.evaluation.questions import make_questions
@@ -16,9 +15,8 @@ from workers.engine.evaluation.run import evaluate
 from workers.engine.evaluation.scoring import score_rows
 from workers.engine.recipes.chat import encode_rows
 from workers.engine.recipes.templates import render_prompt
-from workers.engine.training.adapter_files import WEIGHTS_FILE, encode_adapter, load_adapter
+from workers.engine.training.adapter_files import load_adapter
 from workers.engine.training.lora import activate
-from workers.engine.training.synced_files import write_file
 
 LABELS = ("billing", "delivery", "repair")
 
@@ -45,26 +43,7 @@ def house(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNESMITH_ENGINE_DTYPE", "float32")
         resident = load_base(build_tiny_base(folder / "base"), torch.device("cpu"))
-    adapter = resident.linears.new_adapter(LoraSpec(rank=4, alpha=8))
-    generator = torch.Generator().manual_seed(1)
-    adapter.initialise(generator)
-    for b in adapter.B.values():
-        b.copy_(torch.randn(b.shape, generator=generator) * 0.2)
-    (folder / "adapter").mkdir()
-    for name, data in encode_adapter(adapter, "tiny").items():
-        write_file(folder / "adapter" / name, data)
-    sha256 = hashlib.sha256((folder / "adapter" / WEIGHTS_FILE).read_bytes()).hexdigest()
-    (folder / "rows.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in ROWS))
-    spec = EvalSpec(
-        run_id="eval-1",
-        base=resident.ref,
-        adapter=AdapterRef(id="ft:tiny", path=str(folder / "adapter"), sha256=sha256),
-        rows=str(folder / "rows.jsonl"),
-        labels=LABELS,
-        max_length=256,
-        latency_rows=3,
-        latency_new_tokens=4,
-    )
+    spec = chat_spec(resident, folder, ROWS, labels=LABELS, max_length=256, latency_rows=3, latency_new_tokens=4)
     return resident, spec
 
 
