@@ -9,6 +9,8 @@ class Role(StrEnum):
     VIEWER = "viewer"
     TRAINER = "trainer"
     ADMIN = "admin"
+    OPERATOR = "operator"
+    """Runs the installation: bases, the pool, all teams. Every right, in the own team too."""
 
 
 class Permission(StrEnum):
@@ -25,8 +27,10 @@ class Permission(StrEnum):
     EVALS_WRITE = "evals:write"
     BASES_WRITE = "bases:write"
     POOL_READ = "pool:read"
+    POOL_WRITE = "pool:write"
     AUDIT_READ = "audit:read"
     TEAM_WRITE = "team:write"
+    ORGANIZATION_WRITE = "organization:write"
 
 
 _VIEWER = frozenset(
@@ -40,10 +44,13 @@ _VIEWER = frozenset(
     }
 )
 _TRAINER = _VIEWER | {Permission.FILES_WRITE, Permission.JOBS_WRITE, Permission.MODELS_WRITE, Permission.EVALS_WRITE}
+# What is shared by all teams is not an admin's to change.
+_ADMIN = frozenset(Permission) - {Permission.BASES_WRITE, Permission.POOL_WRITE, Permission.ORGANIZATION_WRITE}
 _GRANTS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,
     Role.TRAINER: _TRAINER,
-    Role.ADMIN: frozenset(Permission),
+    Role.ADMIN: _ADMIN,
+    Role.OPERATOR: frozenset(Permission),
 }
 
 

@@ -11,7 +11,7 @@ from app.identity.policy import Role
 
 class KeyCreate(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=128)]
-    role: Role = Role.TRAINER
+    role: Literal[Role.VIEWER, Role.TRAINER, Role.ADMIN] = Role.TRAINER
     expires_after_seconds: Annotated[int, Field(strict=True, ge=60, le=10 * 366 * 24 * 3600)] | None = None
 
 

@@ -52,10 +52,10 @@ class IdentityService:
         return self._add_key(team_id, name, role, new, actor="system", expires_after=None)[0]
 
     def first_key(self) -> str:
-        """The text of a new admin key of the team `default`, which is made if it is not there yet."""
+        """The text of a new operator key of the team `default`, which is made if it is not there yet."""
         self._repository.lock_first_key()
         team = self._repository.find_team(DEFAULT_TEAM_SLUG) or self.create_team("Default", DEFAULT_TEAM_SLUG)
-        _, text = self.create_key(team.id, "made by tunesmith up", Role.ADMIN)
+        _, text = self.create_key(team.id, "made by tunesmith up", Role.OPERATOR)
         return text
 
     def authenticate(self, text: str) -> Caller:

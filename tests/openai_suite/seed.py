@@ -70,7 +70,7 @@ class Seeder:
             session.flush()
             identity = Services(self._context, work).identity
             for text in KEYS:
-                identity.create_key_with_known_text_for_tests(TEAM, text, Role.ADMIN, text)
+                identity.create_key_with_known_text_for_tests(TEAM, text, Role.OPERATOR, text)
         self.restore()
 
     def restore(self) -> None:

@@ -21,7 +21,7 @@ def test_the_first_key_makes_the_default_team_once_and_works(services):
         callers = [s.identity.authenticate(first), s.identity.authenticate(second)]
     assert first != second
     assert {caller.team_slug for caller in callers} == {"default"}
-    assert {caller.role for caller in callers} == {Role.ADMIN}
+    assert {caller.role for caller in callers} == {Role.OPERATOR}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,7 @@ def test_a_trainer_cannot_make_keys(client):
         {},
         {"name": ""},
         {"name": "n", "role": "root"},
+        {"name": "n", "role": "operator"},
         {"name": "n", "expires_after_seconds": True},
         {"name": "n", "expires_after_seconds": 10**30},
     ],
