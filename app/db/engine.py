@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
 from app.broker import Broker
@@ -71,16 +71,28 @@ class UnitOfWork:
 
 
 class Database:
-    """The connection pool of one process."""
+    """The connection pool of one process.
 
-    def __init__(self, url: str, broker: Broker, *, pool_size: int = 10) -> None:
+    A process that stops in the middle of a transaction (suspended, cut off) keeps its row locks; the database ends
+    such a transaction after `idle_transaction_seconds`, so that nobody waits for it longer than that.
+    """
+
+    def __init__(
+        self, url: str, broker: Broker, *, pool_size: int = 10, idle_transaction_seconds: float = 30.0
+    ) -> None:
+        given = make_url(driver_url(url))
+        limit = f"-c idle_in_transaction_session_timeout={round(1000 * idle_transaction_seconds)}"
         self.engine = create_engine(
-            driver_url(url),
+            given,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
             pool_timeout=10,
-            connect_args={"application_name": "tunesmith", "connect_timeout": 5},
+            connect_args={
+                "application_name": "tunesmith",
+                "connect_timeout": 5,
+                "options": f"{given.query.get('options', '')} {limit}".strip(),
+            },
         )
         self._broker = broker
 
