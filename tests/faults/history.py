@@ -21,10 +21,14 @@ CREATE TABLE history (
 );
 CREATE FUNCTION note_job() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    IF ROW(OLD.status, OLD.owner, OLD.fence, OLD.tuned_model_id, OLD.resume_checkpoint, OLD.evaluation)
-       IS DISTINCT FROM ROW(NEW.status, NEW.owner, NEW.fence, NEW.tuned_model_id, NEW.resume_checkpoint, NEW.evaluation)
+    IF ROW(OLD.status, OLD.owner, OLD.fence, OLD.tuned_model_id, OLD.resume_checkpoint, OLD.evaluation,
+           OLD.lease_until, OLD.encoding, OLD.error)
+       IS DISTINCT FROM
+       ROW(NEW.status, NEW.owner, NEW.fence, NEW.tuned_model_id, NEW.resume_checkpoint, NEW.evaluation,
+           NEW.lease_until, NEW.encoding, NEW.error)
     THEN
-        INSERT INTO history (what, job_id, old_status, new_status, old_owner, new_owner, old_fence, new_fence, has_lapsed)
+        INSERT INTO history (what, job_id, old_status, new_status, old_owner, new_owner, old_fence, new_fence,
+                             has_lapsed)
         VALUES ('job', NEW.id, OLD.status, NEW.status, OLD.owner, NEW.owner, OLD.fence, NEW.fence,
                 OLD.lease_until < clock_timestamp());
     END IF;
@@ -39,6 +43,7 @@ BEGIN
 END $$;
 CREATE TRIGGER note_metric AFTER INSERT OR UPDATE ON job_metrics FOR EACH ROW EXECUTE FUNCTION note_child();
 CREATE TRIGGER note_checkpoint AFTER INSERT OR UPDATE ON checkpoints FOR EACH ROW EXECUTE FUNCTION note_child();
+CREATE TRIGGER note_event AFTER INSERT ON job_events FOR EACH ROW EXECUTE FUNCTION note_child();
 CREATE TRIGGER note_model AFTER INSERT ON tuned_models FOR EACH ROW EXECUTE FUNCTION note_child();
 """
 _ENDED = {"succeeded", "failed", "cancelled"}

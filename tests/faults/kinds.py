@@ -35,7 +35,7 @@ def engine_killed_at(phase: str) -> Callable[[World, int], int]:
 def supervisor_killed(world: World, count: int) -> int:
     """kill -9 of a worker in the middle of a job. Its name never comes back, so that only its lease's end tells."""
     for _ in range(count):
-        world.kill_worker(world.a_held_job().worker)
+        world.kill_worker(world.a_held_job())
         world.staff()
     return count
 

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.context import open_context
+from app.context import Context, open_context
 from app.db.migrate import upgrade
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.redis import EmbeddedRedis
@@ -37,12 +37,22 @@ from tests.support.house import House
 LEASE_SECONDS = 5
 HEARTBEAT_SECONDS = 0.3
 STEP_SECONDS = 0.03
+STEPS = 10
 # Of one job in the goals that throw hundreds of faults at few jobs; the cap itself is goal G9.
-_MANY_ATTEMPTS = 1000
+MANY_ATTEMPTS = 1_000_000
 _OPEN_JOBS = 6
 _DRAIN_SECONDS = 120.0
 
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A worker's death, by the database's clock."""
+
+    job_id: str
+    fence: int
+    at: float
 
 
 @dataclass(frozen=True)
@@ -57,13 +67,17 @@ class Held:
 class World:
     """Use as `with World(seed) as world:`. Everything random comes from `chance`."""
 
-    def __init__(self, seed: int, *, workers: int = 3, max_attempts: int = _MANY_ATTEMPTS) -> None:
+    def __init__(
+        self, seed: int, *, workers: int = 3, max_attempts: int = MANY_ATTEMPTS, has_control: bool = True
+    ) -> None:
         self.chance = random.Random(seed)  # noqa: S311 - no secret
         self.folder = Path(tempfile.mkdtemp(prefix="tsm-faults-"))
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.jobs: list[str] = []
+        self.killed_at: list[Killed] = []
         self._wanted_workers = workers
         self._max_attempts = max_attempts
+        self._has_control = has_control
         self._names = 0
         self._log = (self.folder / "workers.log").open("ab")
         self._stopping = threading.Event()
@@ -78,20 +92,24 @@ class World:
         self.redis_process = self.start_redis()
         upgrade(self.postgres.url())
         history.install(self.postgres.url())
-        self.house = House(open_context(self._settings("harness")), self.folder)
+        self.house = House(self.open_context("harness"), self.folder)
         self.house.script(step_seconds=STEP_SECONDS)
-        self.control = self.house.start_worker("control", "control0", self._named("control"), output=self._log)
-        self.staff()
         self._hurry = threading.Thread(target=self._cut_pauses_short, daemon=True)
-        self._hurry.start()
+        if self._has_control:
+            self._control = self.house.start_worker("control", "control0", self._named("control"), output=self._log)
+            self._hurry.start()
+        self.staff()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._hurry.join()
-        for process in (*self.workers.values(), self.control):
+        processes = list(self.workers.values())
+        if self._has_control:
+            self._hurry.join()
+            processes.append(self._control)
+        for process in processes:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
             process.kill()
@@ -156,9 +174,11 @@ class World:
             process.wait(40)
         self.workers.clear()
 
-    def kill_worker(self, name: str) -> None:
-        """kill -9, and it never comes back under this name."""
-        process = self.workers.pop(name)
+    def kill_worker(self, held: "Held") -> None:
+        """kill -9 of the worker that trains a job; it never comes back under this name."""
+        process = self.workers.pop(held.worker)
+        ((now,),) = self.sql("SELECT extract(epoch FROM clock_timestamp())::float8")
+        self.killed_at.append(Killed(held.job_id, held.fence, float(str(now))))
         process.kill()
         process.wait()
 
@@ -202,19 +222,25 @@ class World:
         return self.chance.choice(found)
 
     def lost(self) -> list[str]:
-        """Wait for the end of all jobs; those that did not succeed with an unbroken run's adapter, and why."""
+        """Wait for the end of all jobs; those that did not succeed with an unbroken run's adapter, and why.
+
+        They are not looked at again.
+        """
         deadline = time.monotonic() + _DRAIN_SECONDS
         while self.sql("SELECT 1 FROM jobs WHERE status IN ('validating_files', 'queued', 'running') LIMIT 1"):
             if time.monotonic() > deadline:
                 break
             threading.Event().wait(0.1)
-        return [problem for job_id in self.jobs if (problem := self._problem(job_id)) is not None]
+        ended, self.jobs = self.jobs, []
+        return [problem for job_id in ended if (problem := self._problem(job_id)) is not None]
 
     def _problem(self, job_id: str) -> str | None:
         job = self.house.job(job_id)
         if job.status != "succeeded":
             return f"{job_id} is {job.status}: {self.house.events(job_id)[-3:]}"
         finals = [model for model in self.house.models(job_id).values() if ":ckpt-step-" not in model.id]
+        if sorted(self.house.metrics(job_id)) != list(range(1, STEPS + 1)):
+            return f"{job_id} has the figures of the steps {sorted(self.house.metrics(job_id))} only"
         if len(finals) != 1:
             return f"{job_id} has {len(finals)} results"
         if self.house.adapter_sha256(job_id) != self.house.unbroken_adapter_sha256(job_id):
@@ -225,6 +251,10 @@ class World:
         """Pauses before another attempt are time, not safety: the goals are about the latter."""
         while not self._stopping.wait(0.3):
             self.sql("UPDATE jobs SET not_before = NULL WHERE not_before IS NOT NULL AND owner IS NULL")
+
+    def open_context(self, writer: str) -> Context:
+        """What a process of this name holds; the caller closes it."""
+        return open_context(self._settings(writer))
 
     def _url(self, writer: str) -> str:
         return f"{self.postgres.url()}&options=-c%20tunesmith.writer%3D{writer}"

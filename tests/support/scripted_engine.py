@@ -5,7 +5,8 @@
 SCRIPT.json: {"step_seconds": 0.01, "checkpoint_every": 2, "best_step": null, "last_step": null, "keep": null,
               "faults": [{"phase": …, "step": …, "kind": …, "times": 1, "every": 1}]}
 
-phase  ready | load | encode | train (with `step`) | save (a checkpoint half written) | saved (and just reported) | evaluate
+phase  ready | load | encode | train (with `step`) | save (a checkpoint is half written) | saved (and just reported) |
+        evaluate
 kind   sigkill | exit | garbage | hang (deaf) | hold (obeys a Stop) | hold_until_released |
         usage | transient | fatal
 best_step  the step whose adapter is the result; last_step  ends the run early; keep  folders that are left
@@ -31,6 +32,7 @@ from pathlib import Path
 
 from app.contracts.errors import WorkerError
 from app.contracts.reports import (
+    METRIC_LOG,
     Checkpoint,
     Encoded,
     Evaluation,
@@ -139,6 +141,9 @@ class ScriptedEngine:
             step += 1
             state = hashlib.sha256(f"{state}{spec.seed}{step}".encode()).hexdigest()
             metric = self.metric(spec, step, total, per_epoch, state)
+            parent.mkdir(parents=True, exist_ok=True)
+            with (parent / METRIC_LOG).open("ab") as log:
+                log.write(metric.model_dump_json().encode() + b"\n")
             report(metric)
             if step % per_epoch == 0:
                 epoch_ends.append(step)

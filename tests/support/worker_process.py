@@ -1,14 +1,16 @@
 """`python -m tests.support.worker_process ROLE NAME LOOK_SECONDS [ENGINE COMMAND …]`: a real worker.
 
-What the outside may do to it, by variables: CHAOS_COMMITS_FAIL_ONE_IN=N with CHAOS_COUNTER=FILE (a commit happens, and
-its answer is lost; one byte in FILE for each) and CHAOS_CLOCK_SECONDS=S (this machine's clock is wrong by so much).
+What the outside may do to it, by variables:
+CHAOS_COMMITS_FAIL_ONE_IN=N with CHAOS_COUNTER=FILE   a commit happens and its answer is lost; one byte in FILE for each
+CHAOS_CLOCK_SECONDS=S   this machine's clock is wrong by so much; `jumps`: by up to ten days either way at each look
 """
 
-import datetime
+import datetime as dt
 import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
@@ -20,6 +22,8 @@ from app.settings import load_settings
 from workers.run import run_worker
 from workers.supervisor.engine_process import ENGINE_COMMAND
 from workers.supervisor.identity import WorkerName
+
+_TEN_DAYS = 864_000.0
 
 
 def lose_answers_of_commits(one_in: int, counter: Path) -> None:
@@ -36,13 +40,11 @@ def lose_answers_of_commits(one_in: int, counter: Path) -> None:
     UnitOfWork.commit = commit_then_fail
 
 
-def shift_clock(seconds: float) -> None:
+def shift_clock(seconds: Callable[[], float]) -> None:
     """Wall clock only: no setting of a clock moves `time.monotonic`."""
-    real = time.time
-    time.time = lambda: real() + seconds
-    offset = datetime.timedelta(seconds=seconds)
-    now = clock.SystemClock.now
-    clock.SystemClock.now = lambda self: now(self) + offset
+    real, now = time.time, clock.SystemClock.now
+    time.time = lambda: real() + seconds()
+    clock.SystemClock.now = lambda self: now(self) + dt.timedelta(seconds=seconds())
 
 
 if __name__ == "__main__":
@@ -51,7 +53,8 @@ if __name__ == "__main__":
     if one_in := os.environ.get("CHAOS_COMMITS_FAIL_ONE_IN"):
         lose_answers_of_commits(int(one_in), Path(os.environ["CHAOS_COUNTER"]))
     if seconds := os.environ.get("CHAOS_CLOCK_SECONDS"):
-        shift_clock(float(seconds))
+        chance = random.Random(os.getpid())  # noqa: S311 - no secret
+        shift_clock((lambda: chance.uniform(-1, 1) * _TEN_DAYS) if seconds == "jumps" else (lambda: float(seconds)))
     sys.exit(
         run_worker(
             load_settings(),
