@@ -1,8 +1,8 @@
 """G4: the API dies by kill -9 between any two statements of "create a job", and the client asks again.
 
-`python -m tests.faults.submit_kills COUNT FILE_ID` runs in a process without threads, so that each trial can be a fork of
-it: an API of its own that answers one request, or dies at its n-th point: before or after a statement, before its commit,
-before or after its bell.
+`python -m tests.faults.submit_kills COUNT FILE_ID` runs in a process without threads, so that each trial can be a fork
+of it: an API of its own that answers one request, or dies at its n-th point: before or after a statement, before its
+commit, before or after its bell.
 """
 
 import json

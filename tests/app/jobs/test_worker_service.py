@@ -359,6 +359,13 @@ def test_a_worker_started_anew_loses_what_it_held_and_others_keep_theirs(world):
     assert world.job(other).status == "running"
 
 
+def test_a_worker_keeps_what_it_holds_in_this_life(world):
+    task = world.running()
+    with world.services() as s:
+        assert s.job_worker.release_previous(*OWNER.split("/")) == 0
+    assert world.job(task.job_id).owner == OWNER
+
+
 def test_a_heartbeat_never_shortens_a_long_lease(world, context):
     job_id = world.submit()
     with world.services() as s:
