@@ -148,7 +148,7 @@ class JobService:
         """Why a queued job still waits; None for every other job."""
         if job.status != Status.QUEUED:
             return None
-        snapshot = self._pool.snapshot()
+        snapshot = self._pool.snapshot_around(job)
         before = position(snapshot, job.id)
         if before is None:
             return QueueHint(jobs_before=0, message="The job waits a moment before its next attempt.")

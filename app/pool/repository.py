@@ -1,15 +1,15 @@
-"""All SQL of the pool: the snapshot, the guarded claim, and the workers' rows."""
+"""SQL of the pool: the guarded claim and the workers' rows. What `pick` decides by is read in `snapshot_rows`."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.base import Json
 from app.db.tables import Job, Worker
-from app.pool.fairshare import Snapshot, TeamUse, WaitingJob
+from app.pool.snapshot_rows import claimable
 
 # Keys of transaction advisory locks, unique in the project.
 _CLAIM_LOCK = 7_001
@@ -27,37 +27,6 @@ class PoolRepository:
 
     def try_lock_control(self) -> bool:
         return bool(self._session.scalar(select(func.pg_try_advisory_xact_lock(_CONTROL_LOCK))))
-
-    def snapshot(self, status: str) -> Snapshot:
-        """Claimable jobs of this status, and what their teams have of the same kind of worker."""
-        now = func.clock_timestamp()
-        rows = self._session.execute(
-            select(Job.id, Job.team_id, Job.priority, func.extract("epoch", now - Job.created_at)).where(
-                Job.status == status, claimable()
-            )
-        ).all()
-        waiting = tuple(WaitingJob(job_id, team_id, priority, float(age)) for job_id, team_id, priority, age in rows)
-        team_ids = {job.team_id for job in waiting}
-        same_kind = Job.status == _VALIDATING if status == _VALIDATING else Job.status != _VALIDATING
-        running = self._session.execute(
-            select(Job.team_id, func.count().label("running"))
-            .where(Job.owner.is_not(None), same_kind, Job.team_id.in_(team_ids))
-            .group_by(Job.team_id)
-        )
-        counts = {row.team_id: row.running for row in running}
-        served = self._session.execute(
-            select(Job.team_id, func.extract("epoch", now - func.max(Job.claimed_at)))
-            .where(Job.team_id.in_(team_ids), Job.claimed_at.is_not(None))
-            .group_by(Job.team_id)
-        )
-        ages = {team_id: float(age) for team_id, age in served}
-        return Snapshot(
-            waiting=waiting,
-            teams={
-                team_id: TeamUse(running=counts.get(team_id, 0), served_seconds_ago=ages.get(team_id, float("inf")))
-                for team_id in team_ids
-            },
-        )
 
     def take(self, job_id: str, owner: str, *, from_status: str, to_status: str, lease_seconds: float) -> int | None:
         """Take the lease; the new fence, or None if the job is no longer claimable."""
@@ -80,6 +49,16 @@ class PoolRepository:
             .execution_options(synchronize_session=False)
         )
         return self._session.scalar(statement)
+
+    def count_overtaken(self, job_ids: Sequence[str]) -> None:
+        """A worker took a job of the base it held in these jobs' turn."""
+        if job_ids:
+            self._session.execute(
+                update(Job)
+                .where(Job.id.in_(job_ids))
+                .values(overtaken=Job.overtaken + 1)
+                .execution_options(synchronize_session=False)
+            )
 
     def longest_claimable_seconds(self, status: str) -> float | None:
         """Age of the oldest claimable job of this status; None if there is none."""
@@ -140,12 +119,3 @@ class PoolRepository:
             .group_by(Job.status)
         )
         return {status: (total, mine) for status, total, mine in rows}
-
-
-def claimable() -> ColumnElement[bool]:
-    """Nobody holds the lease, and any back-off is over; by the database's clock."""
-    now = func.clock_timestamp()
-    return and_(
-        or_(Job.owner.is_(None), Job.lease_until < now),
-        or_(Job.not_before.is_(None), Job.not_before <= now),
-    )

@@ -6,8 +6,11 @@ from typing import Any
 from app.context import Context
 from app.contracts.tasks import Queue
 from app.db.engine import UnitOfWork
-from app.pool.fairshare import Snapshot, pick
+from app.db.tables import Job
+from app.pool.fairshare import choose
 from app.pool.repository import PoolRepository
+from app.pool.snapshot import Card, Snapshot
+from app.pool.snapshot_rows import SnapshotRows
 
 # A worker not heard of for so long is not counted on.
 _SILENT_SECONDS = 600.0
@@ -62,29 +65,40 @@ class PoolService:
         self._work = work
         self._settings = context.settings
         self._repository = PoolRepository(work.session)
+        self._rows = SnapshotRows(work.session, alive_seconds=context.settings.lease_seconds)
 
     def claim(self, owner: str, *, from_status: str, to_status: str) -> Claim | None:
         """Lease the job that fair share picks among those of `from_status`; None if none can be claimed.
 
-        Claims are serialised until the caller's commit, so two workers never weigh the same snapshot.
+        Claims are serialised until the caller's commit, so two workers never weigh the same snapshot. A worker that is
+        registered gets what fits it, and nothing while it is drained; one that is not is trusted with every job.
         """
         self._repository.lock_claims()
-        job_id = pick(self._repository.snapshot(from_status))
-        if job_id is None:
+        worker = self._rows.worker(owner)
+        card: Card | None = None
+        if worker is not None:
+            row, card = worker
+            if row.drain is not None:
+                return None
+        choice = choose(self._rows.for_claim(from_status, card))
+        if choice is None:
             return None
         fence = self._repository.take(
-            job_id,
+            choice.job.job_id,
             owner,
             from_status=from_status,
             to_status=to_status,
             lease_seconds=self._settings.lease_seconds,
         )
-        # None: its owner cancelled or paused it since the snapshot; the next ring tries again.
-        return None if fence is None else Claim(job_id, fence)
+        if fence is None:
+            # Its owner cancelled or paused it since the snapshot; the next ring tries again.
+            return None
+        self._repository.count_overtaken([job.job_id for job in choice.overtaken])
+        return Claim(choice.job.job_id, fence)
 
-    def snapshot(self) -> Snapshot:
-        """Jobs that wait for a GPU, for explanations."""
-        return self._repository.snapshot("queued")
+    def snapshot_around(self, job: Job) -> Snapshot:
+        """Jobs that wait for a GPU, as far as they say where this one stands."""
+        return self._rows.for_explanation(job)
 
     def view(self, team_id: str) -> PoolView:
         """The pool as a team sees it: counts of all, names of nobody else's jobs."""
