@@ -16,8 +16,6 @@ from sqlalchemy import (
     and_,
     column,
     func,
-    literal,
-    literal_column,
     or_,
     select,
     true,
@@ -26,10 +24,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 
 from app.db.tables import BaseModelRow, Job, Team, TeamLimits, Worker
+from app.pool.conditions import QUEUED, VALIDATING, card_of, claimable, fitting, has_status, running_job
+from app.pool.preemption import RunningJob
 from app.pool.snapshot import AGING_SECONDS, Capacity, Card, Needs, Snapshot, TeamUse, WaitingJob
 
 _PRIORITIES = (-1, 0, 1)
-_VALIDATING, _QUEUED = "validating_files", "queued"
 
 
 class SnapshotRows:
@@ -72,7 +71,7 @@ class SnapshotRows:
             )
         return Snapshot(
             waiting=tuple(waiting.values()),
-            teams=self._uses(_QUEUED, {*counts, job.team_id}, now, counts),
+            teams=self._uses(QUEUED, {*counts, job.team_id}, now, counts),
             capacity=self.capacity(),
             cards=self.cards(),
         )
@@ -80,16 +79,34 @@ class SnapshotRows:
     def front(self, depth: int) -> Snapshot:
         """The first `depth` jobs of each team and priority, to look ahead with."""
         now = self.now()
-        waiting = tuple(_waiting(row, now) for row in self._heads(_QUEUED, now, None, depth=depth))
+        waiting = tuple(_waiting(row, now) for row in self._heads(QUEUED, now, None, depth=depth))
         return Snapshot(
             waiting=waiting,
-            teams=self._uses(_QUEUED, {job.team_id for job in waiting}, now, {}),
+            teams=self._uses(QUEUED, {job.team_id for job in waiting}, now, {}),
             capacity=self.capacity(),
             cards=self.cards(),
         )
 
+    def for_preemption(self) -> tuple[Snapshot, tuple[RunningJob, ...], tuple[Card, ...]]:
+        """Heads and uses of all teams, the jobs that run, and the workers that are free."""
+        now = self.now()
+        snapshot = Snapshot(
+            waiting=tuple(_waiting(row, now) for row in self._heads(QUEUED, now, None)),
+            teams=self._uses(QUEUED, None, now, self.waiting_counts()),
+            capacity=self.capacity(),
+        )
+        rows: Sequence[Row[Any]] = self._session.execute(
+            select(Worker, Job)
+            .outerjoin(Job, Job.owner == Worker.id + "/" + Worker.incarnation)
+            .where(self._is_alive(), Worker.drain.is_(None))
+            .order_by(Worker.id)
+        ).all()
+        running = tuple(running_job(job, worker, now) for worker, job in rows if job is not None)
+        return snapshot, running, tuple(card_of(worker, frozenset()) for worker, job in rows if job is None)
+
     def now(self) -> datetime:
-        return self._session.execute(select(func.clock_timestamp())).scalar_one()
+        moment: datetime = self._session.execute(select(func.clock_timestamp())).scalar_one()
+        return moment
 
     def capacity(self) -> Capacity:
         """Of the workers that live, drained ones too: what runs there counts."""
@@ -98,7 +115,7 @@ class SnapshotRows:
                 self._is_alive()
             )
         ).one()
-        return Capacity(int(gpus), int(memory))
+        return Capacity(int(gpus or 0), int(memory or 0))
 
     def cards(self) -> tuple[Card, ...]:
         """Workers that live and take jobs."""
@@ -119,15 +136,21 @@ class SnapshotRows:
     def waiting_counts(self) -> dict[str, int]:
         """Jobs that could start now, by team."""
         rows = self._session.execute(
-            select(Job.team_id, func.count()).where(_has_status(_QUEUED), claimable()).group_by(Job.team_id)
+            select(Job.team_id, func.count().label("number"))
+            .where(has_status(QUEUED), claimable())
+            .group_by(Job.team_id)
         )
-        return dict(rows.tuples().all())
+        return {row.team_id: row.number for row in rows}
+
+    def all_uses(self) -> dict[str, TeamUse]:
+        """Of all teams that run or wait."""
+        return self._uses(QUEUED, None, self.now(), self.waiting_counts())
 
     def _is_alive(self) -> ColumnElement[bool]:
         return Worker.heartbeat_at > func.clock_timestamp() - timedelta(seconds=self._alive_seconds)
 
     def _is_claimable(self, job_id: str) -> bool:
-        found = self._session.scalar(select(Job.id).where(Job.id == job_id, _has_status(_QUEUED), claimable()))
+        found = self._session.scalar(select(Job.id).where(Job.id == job_id, has_status(QUEUED), claimable()))
         return found is not None
 
     def _heads(
@@ -144,9 +167,9 @@ class SnapshotRows:
         inner = select(*_COLUMNS).where(
             Job.team_id == Team.id,
             Job.priority == priority.c.priority,
-            _has_status(status),
+            has_status(status),
             claimable(now),
-            *_fitting(worker),
+            *fitting(worker),
         )
         if base_ids is None:
             head = inner.order_by(Job.queued_at, Job.id).limit(depth).lateral("head")
@@ -162,7 +185,7 @@ class SnapshotRows:
     def _ranked_heads(self, now: datetime) -> list[WaitingJob]:
         """The first job of each team, which has rank 0."""
         first: dict[str, WaitingJob] = {}
-        for row in self._heads(_QUEUED, now, None):
+        for row in self._heads(QUEUED, now, None):
             job = _waiting(row, now)
             if job.team_id not in first or job.key < first[job.team_id].key:
                 first[job.team_id] = job
@@ -187,22 +210,25 @@ class SnapshotRows:
                 )
             )
         statement = select(func.count()).where(
-            Job.team_id == job.team_id, _has_status(_QUEUED), claimable(now), or_(*before)
+            Job.team_id == job.team_id, has_status(QUEUED), claimable(now), or_(*before)
         )
         return self._session.scalars(statement).one()
 
-    def _uses(self, status: str, team_ids: set[str], now: datetime, counts: dict[str, int]) -> dict[str, TeamUse]:
-        """What these teams have of the same kind of worker, and may have."""
-        trains = status != _VALIDATING
+    def _uses(
+        self, status: str, team_ids: set[str] | None, now: datetime, counts: dict[str, int]
+    ) -> dict[str, TeamUse]:
+        """What these teams (None: all that run or wait) have of the same kind of worker, and may have."""
+        trains = status != VALIDATING
         holder = aliased(Worker)
         held = self._session.execute(
             select(Job.team_id, func.count(), func.coalesce(func.sum(holder.memory_bytes), 0))
             .outerjoin(holder, Job.owner == holder.id + "/" + holder.incarnation)
-            .where(Job.owner.is_not(None), Job.status != _VALIDATING if trains else Job.status == _VALIDATING)
+            .where(Job.owner.is_not(None), Job.status != VALIDATING if trains else Job.status == VALIDATING)
             .group_by(Job.team_id)
         )
-        in_use = {team_id: (number, int(memory) if trains else 0) for team_id, number, memory in held}
+        in_use = {team_id: (number, int(memory or 0) if trains else 0) for team_id, number, memory in held}
         uses = {}
+        team_ids = {*in_use, *counts} if team_ids is None else team_ids
         for team_id, weight, max_gpus, served_at in self._session.execute(_limits_and_turns(team_ids)):
             gpus, memory = in_use.get(team_id, (0, 0))
             uses[team_id] = TeamUse(
@@ -214,26 +240,6 @@ class SnapshotRows:
                 waiting=counts.get(team_id, 0),
             )
         return uses
-
-
-def claimable(now: datetime | None = None) -> ColumnElement[bool]:
-    """Nobody holds the lease, and any back-off is over; by the database's clock."""
-    moment = func.clock_timestamp() if now is None else literal(now)
-    return and_(
-        or_(Job.owner.is_(None), Job.lease_until < moment),
-        or_(Job.not_before.is_(None), Job.not_before <= moment),
-    )
-
-
-def card_of(worker: Worker, resident: frozenset[str]) -> Card:
-    """What a worker's row says it offers."""
-    return Card(
-        memory_bytes=worker.memory_bytes,
-        compute_capability=worker.compute_capability,
-        bases=None if worker.bases is None else frozenset(worker.bases),
-        resident=resident,
-        gpus=worker.gpus,
-    )
 
 
 _COLUMNS = (
@@ -248,29 +254,7 @@ _COLUMNS = (
 )
 
 
-def _has_status(status: str) -> ColumnElement[bool]:
-    """A constant in the statement, not a parameter: only so can a plan use the index of waiting jobs."""
-    if status not in {_VALIDATING, _QUEUED}:
-        raise ValueError(f"no job waits in the status {status}")
-    return Job.status == literal_column(f"'{status}'")
-
-
-def _fitting(worker: Card | None) -> list[ColumnElement[bool]]:
-    """As `snapshot.fits`, for rows."""
-    if worker is None:
-        return []
-    where: list[ColumnElement[bool]] = []
-    if worker.bases is not None:
-        where.append(Job.base_id.in_(sorted(worker.bases)))
-    if worker.memory_bytes is not None:
-        where.append(or_(Job.memory_bytes.is_(None), Job.memory_bytes <= worker.memory_bytes))
-        where.append(or_(Job.compute_capability.is_(None), Job.compute_capability <= (worker.compute_capability or 0)))
-    elif worker.compute_capability is not None:
-        where.append(or_(Job.compute_capability.is_(None), Job.compute_capability <= worker.compute_capability))
-    return where
-
-
-def _limits_and_turns(team_ids: set[str]) -> Select[tuple[str, float | None, int | None, datetime | None]]:
+def _limits_and_turns(team_ids: set[str]) -> Select[*tuple[Any, ...]]:
     """Limits of these teams, and when each last got a GPU: one index probe a team, never a walk over old jobs."""
     last = (
         select(Job.claimed_at)

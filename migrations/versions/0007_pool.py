@@ -12,7 +12,7 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-_WAITING = "status IN ('validating_files', 'queued')"
+_WAITING = "status IN ('validating_files', 'queued', 'paused')"
 
 
 def upgrade() -> None:

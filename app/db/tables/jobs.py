@@ -29,7 +29,7 @@ class Job(Base):
             "priority",
             "queued_at",
             "id",
-            postgresql_where=text("status IN ('validating_files', 'queued')"),
+            postgresql_where=text("status IN ('validating_files', 'queued', 'paused')"),
         ),
         Index(
             "ix_jobs_waiting_base",
