@@ -16,6 +16,7 @@ from app.identity.service import IdentityService
 from app.jobs.evaluations import EvaluationService
 from app.jobs.service import JobService
 from app.jobs.worker_service import JobWorkerService
+from app.pool.limits import LimitsService
 from app.pool.service import PoolService
 from app.previews.service import PreviewService
 from app.registry.service import RegistryService
@@ -59,15 +60,19 @@ class Services:
 
     @cached_property
     def pool(self) -> PoolService:
-        return PoolService(self.work, self.context)
+        return PoolService(self.work, self.context, self.audit)
+
+    @cached_property
+    def limits(self) -> LimitsService:
+        return LimitsService(self.work, self.audit)
 
     @cached_property
     def jobs(self) -> JobService:
-        return JobService(self.work, self.context, self.files, self.bases, self.registry, self.audit)
+        return JobService(self.work, self.files, self.bases, self.registry, self.pool, self.limits, self.audit)
 
     @cached_property
     def evaluations(self) -> EvaluationService:
-        return EvaluationService(self.work, self.files, self.registry, self.audit)
+        return EvaluationService(self.work, self.files, self.registry, self.limits, self.audit)
 
     @cached_property
     def job_worker(self) -> JobWorkerService:

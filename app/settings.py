@@ -33,6 +33,10 @@ class Settings(BaseModel):
     heartbeat_seconds: float = Field(default=2.0, gt=0)
     tick_seconds: float = Field(default=2.0, gt=0, description="period of the control role")
     max_attempts: int = Field(default=3, ge=1, description="crashed attempts before a job fails")
+    max_losses: int = Field(default=10, ge=1, description="workers lost under a job before it fails")
+    preempt_after_seconds: float = Field(
+        default=300.0, ge=0, description="a job runs so long before it makes way for a higher claim, and between times"
+    )
     engine_threads: int | None = Field(default=None, ge=1, description="CPU threads; default: one for each core")
     engine_dtype: Literal["bfloat16", "float32"] | None = Field(
         default=None, description="of the base; default: bfloat16 where the device computes in it"

@@ -25,6 +25,8 @@ class Ready(Contract):
     threads: int
     torch: str
     memory_bytes: int
+    gpus: int = Field(default=1, description="that it works with; the CPU counts as one")
+    compute_capability: int | None = Field(default=None, description="of a GPU of CUDA, 90 for 9.0")
 
 
 class Progress(Contract):

@@ -166,6 +166,7 @@ class JobClaims:
             self._ledger.say(job, warning, level="warn")
         # Attempts lost on reading files say nothing about training.
         job.attempts = 0
+        job.losses = 0
 
     def _say_faults(self, job: Job, report: DatasetReport) -> None:
         for file, name in ((report.training, "Training"), (report.validation, "Validation")):

@@ -22,15 +22,20 @@ def backoff_seconds(attempts: int) -> float:
 class JobEndings:
     """Expects the job's row to be locked and its lease to be held (or run out)."""
 
-    def __init__(self, work: UnitOfWork, repository: JobRepository, ledger: JobLedger, *, max_attempts: int) -> None:
+    def __init__(
+        self, work: UnitOfWork, repository: JobRepository, ledger: JobLedger, *, max_attempts: int, max_losses: int
+    ) -> None:
         self._work = work
         self._repository = repository
         self._ledger = ledger
         self._max_attempts = max_attempts
+        self._max_losses = max_losses
 
     def release(self, job: Job, actor: str) -> None:
         """The holder lets go in good order: back to the queue at once if work remains."""
-        self._ledger.apply(job, Event.REQUEUE, actor, event_texts.REQUEUED)
+        reason = job.preempt_reason
+        said = event_texts.REQUEUED if reason is None else event_texts.made_way(reason)
+        self._ledger.apply(job, Event.REQUEUE, actor, said)
         self.free(job)
         if job.status == Status.QUEUED:
             self._work.ring(Queue.GPU)
@@ -38,24 +43,47 @@ class JobEndings:
             self._work.ring(Queue.CPU)
 
     def crash(self, job: Job, actor: str, reason: str) -> None:
-        """The attempt is lost: another one after a pause, or the end after too many."""
-        if job.status in TERMINAL or job.status == Status.PAUSED:
-            self._ledger.apply(job, Event.REQUEUE, actor, event_texts.REQUEUED)
-            self.free(job)
+        """The attempt ended badly: another one after a pause, or the end after too many."""
+        if self._needs_no_other(job, actor):
             return
         job.attempts += 1
         if job.attempts >= self._max_attempts:
-            code = "worker_crashed"
             message = f"The job was given up after {job.attempts} lost attempts. The last one ended so: {reason}"
-            self.fail(job, actor, WorkerError(kind="fatal", code=code, message=message))
+            self.fail(job, actor, WorkerError(kind="fatal", code="worker_crashed", message=message))
             return
         delay = backoff_seconds(job.attempts)
         said = event_texts.attempt_lost(reason, job.attempts, self._max_attempts, delay)
+        self._go_back(job, actor, reason, said, delay)
+
+    def lose(self, job: Job, actor: str, reason: str) -> None:
+        """The worker is gone, for which the job is not to blame: no attempt is counted, yet there is a limit.
+
+        A job that takes whole machines down with it would otherwise do so for ever.
+        """
+        if self._needs_no_other(job, actor):
+            return
+        job.losses += 1
+        if job.losses >= self._max_losses:
+            message = f"The job was given up after {job.losses} lost workers. The last one was lost so: {reason}"
+            self.fail(job, actor, WorkerError(kind="fatal", code="worker_lost", message=message))
+            return
+        delay = backoff_seconds(job.losses)
+        self._go_back(job, actor, reason, event_texts.worker_lost(reason, job.losses, self._max_losses, delay), delay)
+
+    def _needs_no_other(self, job: Job, actor: str) -> bool:
+        """Whether the job is over or paused, so that the end of its attempt is only to be noted."""
+        if job.status in TERMINAL or job.status == Status.PAUSED:
+            self._ledger.apply(job, Event.REQUEUE, actor, event_texts.REQUEUED)
+            self.free(job)
+            return True
+        return False
+
+    def _go_back(self, job: Job, actor: str, reason: str, said: str, delay_seconds: float) -> None:
         changed = self._ledger.apply(job, Event.REQUEUE, actor, said, level="warn", reason=reason)
         if not changed:
             self._ledger.say(job, said, level="warn")
         self.free(job)
-        job.not_before = self._repository.now_plus(delay)
+        job.not_before = self._repository.now_plus(delay_seconds)
 
     def succeed(self, job: Job, actor: str, results: JobResults, *, trained_tokens: int) -> bool:
         """True if the job has succeeded; False if it was cancelled and stays so."""
@@ -88,3 +116,4 @@ class JobEndings:
         """Nobody holds the job any more."""
         job.owner = None
         job.lease_until = None
+        job.preempt_reason = None

@@ -25,14 +25,23 @@ from app.jobs.repository import JobRepository
 from app.jobs.service import News, fine_tune_file, read_news
 from app.jobs.states import Event, IllegalTransition, JobPurpose, Status, after
 from app.jobs.submission import check_sheet
+from app.pool.limits import LimitsService
 from app.registry.service import RegistryService, ResolvedModel
 
 _LIKE_TRAINING = ("seed", "priority", "method", "hyperparameters", "training", "spec")
 
 
 class EvaluationService:
-    def __init__(self, work: UnitOfWork, files: FileService, registry: RegistryService, audit: AuditService) -> None:
+    def __init__(
+        self,
+        work: UnitOfWork,
+        files: FileService,
+        registry: RegistryService,
+        limits: LimitsService,
+        audit: AuditService,
+    ) -> None:
         self._work = work
+        self._limits = limits
         self._files = files
         self._registry = registry
         self._audit = audit
@@ -60,6 +69,7 @@ class EvaluationService:
         is_ours = maker.team_id == caller.team_id
         sheet = body.requirements or (maker.requirements if is_ours else None)
         check_sheet(sheet)
+        self._limits.reserve_place(caller.team_id)
         job = Job(
             id=new_id(Prefix.EVALUATION),
             team_id=caller.team_id,

@@ -138,6 +138,17 @@ def evaluated(report: Evaluation) -> str:
     )
 
 
+def made_way(reason: str) -> str:
+    return f"The job makes way. {reason} It waits in the queue and goes on from its last checkpoint"
+
+
+def worker_lost(reason: str, losses: int, max_losses: int, delay_seconds: float) -> str:
+    return (
+        f"The worker was lost ({reason}), which is not counted as an attempt. It was loss {losses} of {max_losses}; "
+        f"the job goes on in {delay_seconds:g} seconds or later, from the last checkpoint if there is one"
+    )
+
+
 def attempt_lost(reason: str, attempts: int, max_attempts: int, delay_seconds: float) -> str:
     return (
         f"The worker stopped unexpectedly ({reason}). Attempt {attempts} of {max_attempts} is lost; "

@@ -59,7 +59,10 @@ class JobLedger:
         )
         is_first = job.started_at == job.claimed_at
         is_evaluation = job.purpose == JobPurpose.EVALUATION
-        self.say(job, event_texts.begun(is_evaluation=is_evaluation, is_first=is_first, attempt=job.attempts + 1))
+        self.say(
+            job,
+            event_texts.begun(is_evaluation=is_evaluation, is_first=is_first, attempt=job.attempts + job.losses + 1),
+        )
 
     def say(
         self,

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from app.audit.service import AuditService
 from app.bases.service import BaseService
-from app.context import Context
 from app.contracts.reports import Evaluation
 from app.contracts.tasks import Queue
 from app.datasets.tasks import task_of
@@ -28,6 +27,7 @@ from app.jobs.states import TERMINAL, Event, IllegalTransition, Status, after, r
 from app.jobs.submission import asked_recipe, check_fits, check_settings, check_sheet
 from app.jobs.training_settings import as_asked
 from app.pool.fairshare import explain, position
+from app.pool.limits import LimitsService
 from app.pool.service import PoolService
 from app.registry.naming import is_suffix
 from app.registry.service import RegistryService, ResolvedModel
@@ -54,10 +54,11 @@ class JobService:
     def __init__(  # noqa: PLR0917 - called by the factory alone
         self,
         work: UnitOfWork,
-        context: Context,
         files: FileService,
         bases: BaseService,
         registry: RegistryService,
+        pool: PoolService,
+        limits: LimitsService,
         audit: AuditService,
     ) -> None:
         self._work = work
@@ -65,7 +66,8 @@ class JobService:
         self._bases = bases
         self._registry = registry
         self._audit = audit
-        self._pool = PoolService(work, context)
+        self._pool = pool
+        self._limits = limits
         self._repository = JobRepository(work.session)
         self._ledger = JobLedger(self._repository, audit)
 
@@ -84,6 +86,7 @@ class JobService:
         if body.validation_file is not None:
             fine_tune_file(self._files, caller, body.validation_file, "validation_file")
         recipe = asked_recipe(body)
+        self._limits.reserve_place(caller.team_id)
         job = Job(
             id=new_id(Prefix.JOB),
             team_id=caller.team_id,
@@ -148,7 +151,7 @@ class JobService:
         """Why a queued job still waits; None for every other job."""
         if job.status != Status.QUEUED:
             return None
-        snapshot = self._pool.snapshot()
+        snapshot = self._pool.snapshot_around(job)
         before = position(snapshot, job.id)
         if before is None:
             return QueueHint(jobs_before=0, message="The job waits a moment before its next attempt.")

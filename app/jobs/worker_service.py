@@ -56,7 +56,13 @@ class JobWorkerService:
         self._datasets = datasets
         self._repository = JobRepository(work.session)
         self._ledger = JobLedger(self._repository, audit)
-        self._endings = JobEndings(work, self._repository, self._ledger, max_attempts=context.settings.max_attempts)
+        self._endings = JobEndings(
+            work,
+            self._repository,
+            self._ledger,
+            max_attempts=context.settings.max_attempts,
+            max_losses=context.settings.max_losses,
+        )
         self._claims = JobClaims(self._repository, self._ledger, self._endings, files, bases)
         self._results = JobResults(work, self._repository, self._ledger, files, registry)
 
@@ -122,6 +128,8 @@ class JobWorkerService:
             return Directive.CANCEL
         if job.status == Status.PAUSED:
             return Directive.PAUSE
+        if job.preempt_reason is not None:
+            return Directive.PREEMPT
         if job.status == Status.QUEUED:
             # Paused and resumed between two heartbeats: go on as if nothing had been.
             self._ledger.apply(job, Event.CONTINUE, _actor(job), event_texts.GOES_ON)
@@ -212,14 +220,14 @@ class JobWorkerService:
         """End leases that ran out (control role); returns how many."""
         expired = self._repository.lock_expired(_REAPED_AT_ONCE)
         for job in expired:
-            self._endings.crash(job, "system", f"lease expired: nothing was heard from worker {job.owner}")
+            self._endings.lose(job, "system", f"lease expired: nothing was heard from worker {job.owner}")
         return len(expired)
 
     def release_previous(self, worker_id: str, incarnation: str) -> int:
         """A worker has started anew: end at once what its earlier incarnations held; returns how many."""
         held = self._repository.lock_of_worker(worker_id, but_not=f"{worker_id}/{incarnation}")
         for job in held:
-            self._endings.crash(job, f"worker:{worker_id}", f"worker {worker_id} was started anew")
+            self._endings.lose(job, f"worker:{worker_id}", f"worker {worker_id} was started anew")
         return len(held)
 
     def tick(self) -> int:
@@ -230,6 +238,10 @@ class JobWorkerService:
         self._repository.flush()
         self._pool.ring_waiting()
         return reaped
+
+    def make_way(self) -> bool:
+        """Ask one running job to checkpoint and let go for one of a higher claim (control role); whether one is."""
+        return self._pool.make_way() is not None
 
     def _held(self, job_id: str, fence: int) -> Job:
         job = self._repository.lock_held(job_id, fence)

@@ -1,105 +1,169 @@
 """Which waiting job runs next, and why yours waits: one pure ordering, used for both.
 
-Between teams: the team with the fewest GPUs in use (for its weight) comes first; among equals, the one
-served longest ago. Within a team: the higher priority first, then the older job; waiting raises a
-priority by one level every `AGING_SECONDS`. So nobody waits for ever: each team's turn comes round,
-and within a team every job outgrows the priority of later ones.
+Between teams: the team with the least weighted dominant share comes first; among equals, the one served longest
+ago. Within a team: the higher priority first, then the older job; waiting raises a priority by one level every
+`AGING_SECONDS`. So nobody waits for ever: each team's turn comes round, and within a team every job outgrows the
+priority of later ones.
+
+A team at its quota of GPUs is passed over, and so is, for a worker, a job that does not fit it. A worker that holds a
+base may take a job of that base before the one whose turn it is, within bounds: see `_of_resident_base`.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-AGING_SECONDS = 3600.0
+from app.pool.snapshot import Snapshot, TeamUse, WaitingJob, fits, share
+from app.pool.standing import counts_before
+from app.pool.words import count, own_use, why_nowhere
 
-
-@dataclass(frozen=True)
-class WaitingJob:
-    """A job that could start now if a GPU were free."""
-
-    job_id: str
-    team_id: str
-    priority: int
-    waited_seconds: float
+HIGH = 1
+"""The priority that nobody overtakes."""
+MAX_OVERTAKES = 4
+"""So often a job is passed over, when it is its turn, for one whose base the worker holds."""
 
 
 @dataclass(frozen=True)
-class TeamUse:
-    """What a team has of the pool."""
+class Choice:
+    """The job for a GPU, and the jobs whose turn it was before."""
 
-    running: int = 0
-    """GPUs in use."""
-    weight: float = 1.0
-    served_seconds_ago: float = float("inf")
-    """Since a job of the team last got a GPU; infinite if never."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The pool at one moment. A team without an entry has nothing running."""
-
-    waiting: tuple[WaitingJob, ...]
-    teams: Mapping[str, TeamUse]
+    job: WaitingJob
+    overtaken: tuple[WaitingJob, ...] = ()
 
 
 def pick(snapshot: Snapshot) -> str | None:
-    """The job for the next free GPU; None if none waits."""
-    return next(ordered(snapshot), None)
+    """The job for the next free GPU, which is the worker's if the snapshot names one; None if none may start."""
+    choice = choose(snapshot)
+    return None if choice is None else choice.job.job_id
+
+
+def choose(snapshot: Snapshot) -> Choice | None:
+    """As `pick`, with the jobs that are overtaken."""
+    heads = _heads(snapshot)
+    if not heads:
+        return None
+    first = min(heads.values(), key=lambda job: _team_key(snapshot, job))
+    return _of_resident_base(snapshot, heads, first) or Choice(first)
 
 
 def position(snapshot: Snapshot, job_id: str) -> int | None:
-    """How many jobs come first (0: it is next); None if the job does not wait here."""
-    for before, other in enumerate(ordered(snapshot)):
-        if other == job_id:
-            return before
-    return None
+    """How many jobs come first (0: it is next), whatever worker is free; None if the job does not wait here.
+
+    Counted, not walked: it costs a logarithm of the queue's length. Needs `rank` and `waiting`.
+    """
+    job = next((job for job in snapshot.waiting if job.job_id == job_id), None)
+    return None if job is None else sum(counts_before(snapshot, job))
 
 
 def explain(snapshot: Snapshot, job_id: str) -> str:
-    """One sentence or two for the owner of a waiting job, from the same ordering that `pick` uses."""
-    before = position(snapshot, job_id)
-    if before is None:
+    """A few sentences for the owner of a waiting job, from the same ordering that `pick` uses."""
+    job = next((job for job in snapshot.waiting if job.job_id == job_id), None)
+    if job is None:
         return "The job is not waiting for a GPU."
-    job = next(job for job in snapshot.waiting if job.job_id == job_id)
-    use = snapshot.teams.get(job.team_id, TeamUse())
-    running = f"Your team has {_count(use.running, 'GPU')} in use."
-    if before == 0:
-        return f"The job is next: it starts when a GPU is free. {running}"
-    first = list(ordered(snapshot))[:before]
-    own = sum(other.team_id == job.team_id for other in snapshot.waiting if other.job_id in first)
-    reasons = []
-    if own:
-        reasons.append(f"{own} of your team's that are older or of a higher priority")
-    if before - own:
-        reasons.append(f"{before - own} of teams that use fewer GPUs for their share or were served longer ago")
-    return f"{_count(before, 'job')} come first: {' and '.join(reasons)}. {running}"
+    use = snapshot.use(job.team_id)
+    nowhere = why_nowhere(job, snapshot.cards)
+    if nowhere is not None:
+        return nowhere
+    own, others = counts_before(snapshot, job)
+    said = [_standing(use, own, others, is_capped=not use.has_room(job.rank)), own_use(use)]
+    fitting = sum(fits(job, card) for card in snapshot.cards)
+    if fitting < len(snapshot.cards):
+        said.append(f"{fitting} of {count(len(snapshot.cards), 'worker')} can run it.")
+    if job.overtaken:
+        said.append(
+            f"When it was its turn, a worker took a job whose base it held first: {job.overtaken} of at most "
+            f"{count(MAX_OVERTAKES, 'time')}."
+        )
+    return " ".join(said)
 
 
 def ordered(snapshot: Snapshot) -> Iterator[str]:
-    """Waiting jobs in the order in which GPUs would be given to them, if none became free by itself."""
+    """All waiting jobs in the order in which GPUs would be given to them, if none became free by itself.
+
+    Those beyond their team's quota come last. For a complete snapshot; `position` counts by the same rules.
+    """
     queues: dict[str, list[WaitingJob]] = {}
-    for job in sorted(snapshot.waiting, key=_job_key, reverse=True):
+    for job in sorted(snapshot.waiting, key=lambda one: one.key, reverse=True):
         queues.setdefault(job.team_id, []).append(job)
-    uses = {team_id: snapshot.teams.get(team_id, TeamUse()) for team_id in queues}
-    turn = 0.0
-    while queues:
-        team_id = min(queues, key=lambda team: _team_key(uses[team], queues[team][-1]))
-        job = queues[team_id].pop()
-        yield job.job_id
-        # Served just now, each later one more recently than the one before.
-        turn -= 1.0
-        uses[team_id] = replace(uses[team_id], running=uses[team_id].running + 1, served_seconds_ago=turn)
-        if not queues[team_id]:
-            del queues[team_id]
+    started = dict.fromkeys(queues, 0)
+    last_turn = {team_id: -snapshot.use(team_id).served_seconds_ago for team_id in queues}
+    turn = 0
+    for is_capped in (True, False):
+        while open_ := [
+            team_id
+            for team_id, queue in queues.items()
+            if queue and not (is_capped and not snapshot.use(team_id).has_room(started[team_id]))
+        ]:
+            team_id = min(
+                open_,
+                key=lambda team: (
+                    share(snapshot.use(team), snapshot.capacity, started[team]),
+                    last_turn[team],
+                    -queues[team][-1].waited_seconds,
+                    queues[team][-1].job_id,
+                ),
+            )
+            turn += 1
+            started[team_id] += 1
+            last_turn[team_id] = float(turn)
+            yield queues[team_id].pop().job_id
 
 
-def _team_key(use: TeamUse, head: WaitingJob) -> tuple[float, float, float, str]:
-    return (use.running / use.weight, -use.served_seconds_ago, -head.waited_seconds, head.job_id)
+def _heads(snapshot: Snapshot, base_ids: frozenset[str] | None = None) -> dict[str, WaitingJob]:
+    """Of each team that may take a GPU, the first job that fits the worker (and is of one of the bases)."""
+    heads: dict[str, WaitingJob] = {}
+    for job in snapshot.waiting:
+        if base_ids is not None and job.base_id not in base_ids:
+            continue
+        if not fits(job, snapshot.worker) or not snapshot.use(job.team_id).has_room():
+            continue
+        head = heads.get(job.team_id)
+        if head is None or job.key < head.key:
+            heads[job.team_id] = job
+    return heads
 
 
-def _job_key(job: WaitingJob) -> tuple[float, float, str]:
-    level = job.priority + job.waited_seconds // AGING_SECONDS
-    return (-level, -job.waited_seconds, job.job_id)
+def _of_resident_base(snapshot: Snapshot, heads: dict[str, WaitingJob], first: WaitingJob) -> Choice | None:
+    """A job whose base the worker holds, if it may overtake the one whose turn it is.
+
+    Its team must not get more for its share than the team whose turn it is would have got, so shares stay what they
+    are; in its own team it must be of the same level as the team's first job; and nobody is overtaken who is of high
+    priority or was overtaken `MAX_OVERTAKES` times. So a job loses at most that many turns to other people's bases.
+    """
+    card = snapshot.worker
+    if card is None or not card.resident or first.base_id in card.resident:
+        return None
+    limit = share(snapshot.use(first.team_id), snapshot.capacity, 1.0)
+    for job in sorted(_heads(snapshot, card.resident).values(), key=lambda one: _team_key(snapshot, one)):
+        if share(snapshot.use(job.team_id), snapshot.capacity, 1.0) > limit:
+            continue
+        own_head = heads[job.team_id]
+        overtaken = (first,) if own_head in {first, job} else (first, own_head)
+        if job.level == own_head.level and all(_may_be_overtaken(one) for one in overtaken):
+            return Choice(job, overtaken)
+    return None
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _may_be_overtaken(job: WaitingJob) -> bool:
+    return job.priority < HIGH and job.overtaken < MAX_OVERTAKES
+
+
+def _team_key(snapshot: Snapshot, head: WaitingJob) -> tuple[float, float, float, str]:
+    use = snapshot.use(head.team_id)
+    return (share(use, snapshot.capacity), -use.served_seconds_ago, -head.waited_seconds, head.job_id)
+
+
+def _standing(use: TeamUse, own: int, others: int, *, is_capped: bool) -> str:
+    if is_capped:
+        own_first = f"; {count(own, 'job')} of your team's come first" if own else ""
+        return (
+            f"Your team may use {count(use.max_gpus or 0, 'GPU')} at once (its quota): the job waits until one of its "
+            f"jobs ends{own_first}."
+        )
+    if own + others == 0:
+        return "The job is next: it starts when a GPU is free."
+    reasons = []
+    if own:
+        reasons.append(f"{own} of your team's that are older or of a higher priority")
+    if others:
+        reasons.append(f"{others} of teams that use fewer GPUs for their share or were served longer ago")
+    return f"{count(own + others, 'job')} come first: {' and '.join(reasons)}."

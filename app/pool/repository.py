@@ -1,20 +1,20 @@
-"""All SQL of the pool: the snapshot, the guarded claim, and the workers' rows."""
+"""SQL of the pool: the guarded claim and the workers' rows. What `pick` decides by is read in `snapshot_rows`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import BindParameter, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.base import Json
-from app.db.tables import Job, Worker
-from app.pool.fairshare import Snapshot, TeamUse, WaitingJob
+from app.db.tables import BaseModelRow, Job, Team, TeamLimits, Worker
+from app.pool.conditions import QUEUED, VALIDATING, claimable, has_status
 
 # Keys of transaction advisory locks, unique in the project.
 _CLAIM_LOCK = 7_001
 _CONTROL_LOCK = 7_002
-_VALIDATING = "validating_files"
+_NOT_RUNNING = (VALIDATING, "queued", "paused")
 
 
 class PoolRepository:
@@ -28,41 +28,10 @@ class PoolRepository:
     def try_lock_control(self) -> bool:
         return bool(self._session.scalar(select(func.pg_try_advisory_xact_lock(_CONTROL_LOCK))))
 
-    def snapshot(self, status: str) -> Snapshot:
-        """Claimable jobs of this status, and what their teams have of the same kind of worker."""
-        now = func.clock_timestamp()
-        rows = self._session.execute(
-            select(Job.id, Job.team_id, Job.priority, func.extract("epoch", now - Job.created_at)).where(
-                Job.status == status, claimable()
-            )
-        ).all()
-        waiting = tuple(WaitingJob(job_id, team_id, priority, float(age)) for job_id, team_id, priority, age in rows)
-        team_ids = {job.team_id for job in waiting}
-        same_kind = Job.status == _VALIDATING if status == _VALIDATING else Job.status != _VALIDATING
-        running = self._session.execute(
-            select(Job.team_id, func.count().label("running"))
-            .where(Job.owner.is_not(None), same_kind, Job.team_id.in_(team_ids))
-            .group_by(Job.team_id)
-        )
-        counts = {row.team_id: row.running for row in running}
-        served = self._session.execute(
-            select(Job.team_id, func.extract("epoch", now - func.max(Job.claimed_at)))
-            .where(Job.team_id.in_(team_ids), Job.claimed_at.is_not(None))
-            .group_by(Job.team_id)
-        )
-        ages = {team_id: float(age) for team_id, age in served}
-        return Snapshot(
-            waiting=waiting,
-            teams={
-                team_id: TeamUse(running=counts.get(team_id, 0), served_seconds_ago=ages.get(team_id, float("inf")))
-                for team_id in team_ids
-            },
-        )
-
     def take(self, job_id: str, owner: str, *, from_status: str, to_status: str, lease_seconds: float) -> int | None:
         """Take the lease; the new fence, or None if the job is no longer claimable."""
         now = func.clock_timestamp()
-        trains = from_status != _VALIDATING
+        trains = from_status != VALIDATING
         statement = (
             update(Job)
             .where(Job.id == job_id, Job.status == from_status, claimable())
@@ -81,6 +50,16 @@ class PoolRepository:
         )
         return self._session.scalar(statement)
 
+    def count_overtaken(self, job_ids: Sequence[str]) -> None:
+        """A worker took a job of the base it held in these jobs' turn."""
+        if job_ids:
+            self._session.execute(
+                update(Job)
+                .where(Job.id.in_(job_ids))
+                .values(overtaken=Job.overtaken + 1)
+                .execution_options(synchronize_session=False)
+            )
+
     def longest_claimable_seconds(self, status: str) -> float | None:
         """Age of the oldest claimable job of this status; None if there is none."""
         oldest = self._session.scalar(
@@ -97,11 +76,10 @@ class PoolRepository:
         idle = select(Worker.id).where(Worker.heartbeat_at > limit, ~holds.exists()).limit(1)
         return self._session.scalar(idle) is not None
 
-    def upsert_worker(self, *, worker_id: str, incarnation: str, host: str, device: Json) -> None:
+    def upsert_worker(self, *, worker_id: str, **card: Any) -> None:
+        """A worker's row as it introduces itself; a drain outlives its restarts, not its leaving."""
         values = {
-            "incarnation": incarnation,
-            "host": host,
-            "device": device,
+            **card,
             "resident_base": None,
             "started_at": func.clock_timestamp(),
             "heartbeat_at": func.clock_timestamp(),
@@ -110,42 +88,115 @@ class PoolRepository:
             insert(Worker).values(id=worker_id, **values).on_conflict_do_update(index_elements=["id"], set_=values)
         )
 
-    def beat_worker(self, worker_id: str, incarnation: str, resident_base: str | None) -> None:
+    def beat_worker(
+        self, worker_id: str, incarnation: str, resident_base: str | None, bases: Sequence[str] | None
+    ) -> None:
+        said = {} if bases is None else {"bases": bases}
         self._session.execute(
             update(Worker)
             .where(Worker.id == worker_id, Worker.incarnation == incarnation)
-            .values(heartbeat_at=func.clock_timestamp(), resident_base=resident_base)
+            .values(heartbeat_at=func.clock_timestamp(), resident_base=resident_base, **said)
             .execution_options(synchronize_session=False)
         )
 
     def delete_worker(self, worker_id: str, incarnation: str) -> None:
         self._session.execute(delete(Worker).where(Worker.id == worker_id, Worker.incarnation == incarnation))
 
-    def workers(self) -> Sequence[tuple[Worker, float, str | None]]:
-        """Every worker, the seconds since its last sign of life, and the job it holds."""
+    def workers(self) -> Sequence[tuple[Worker, float, str | None, str | None]]:
+        """Every worker, the seconds since its last sign of life, and the job it holds with the job's team."""
         silence = func.extract("epoch", func.clock_timestamp() - Worker.heartbeat_at)
         statement = (
-            select(Worker, silence, Job.id)
+            select(Worker, silence, Job.id, Job.team_id)
             .outerjoin(Job, Job.owner == Worker.id + "/" + Worker.incarnation)
             .order_by(Worker.id)
         )
-        return [(worker, float(seconds), job_id) for worker, seconds, job_id in self._session.execute(statement)]
+        return [
+            (worker, float(seconds), job_id, team_id)
+            for worker, seconds, job_id, team_id in self._session.execute(statement)
+        ]
+
+    def base_ids(self) -> dict[str, list[str]]:
+        """Ids of the registered bases by the hash of their weights."""
+        found: dict[str, list[str]] = {}
+        for base_id, weights in self._session.execute(
+            select(BaseModelRow.id, BaseModelRow.weights_sha256).order_by(BaseModelRow.id)
+        ):
+            found.setdefault(weights, []).append(base_id)
+        return found
+
+    def hold(self, worker_id: str, drain: str | None) -> bool:
+        """Drain a worker, or let it claim again; False if there is no such worker."""
+        found = self._session.scalar(
+            update(Worker)
+            .where(Worker.id == worker_id)
+            .values(drain=drain)
+            .returning(Worker.id)
+            .execution_options(synchronize_session=False)
+        )
+        return found is not None
+
+    def ask_to_make_way(self, job_ids: Sequence[str], reason: str, *, loses_place: bool) -> None:
+        """Tell the holders of these jobs, at their next heartbeat, to checkpoint and let go.
+
+        `loses_place`: it waits from now on, behind the one that it makes way for.
+        """
+        now = func.clock_timestamp()
+        self._session.execute(
+            update(Job)
+            .where(Job.id.in_(job_ids), Job.owner.is_not(None), Job.preempt_reason.is_(None))
+            .values(preempt_reason=reason, **({"queued_at": now, "preempted_at": now} if loses_place else {}))
+            .execution_options(synchronize_session=False)
+        )
+
+    def has_urgent(self, priority: int) -> bool:
+        """Whether a job of this priority could start now."""
+        found = self._session.scalar(
+            select(Job.id).where(has_status(QUEUED), Job.priority == priority, claimable()).limit(1)
+        )
+        return found is not None
+
+    def held_by(self, worker_id: str) -> Sequence[str]:
+        """Jobs that this worker holds and runs on its GPU."""
+        return self._session.scalars(
+            select(Job.id).where(
+                Job.owner.startswith(f"{worker_id}/", autoescape=True),
+                Job.status != VALIDATING,
+                Job.owner.is_not(None),
+            )
+        ).all()
+
+    # What teams may have.
+
+    def team_exists(self, team_id: str) -> bool:
+        return self._session.get(Team, team_id) is not None
+
+    def limits(self, team_id: str) -> TeamLimits | None:
+        return self._session.get(TeamLimits, team_id, populate_existing=True)
+
+    def lock_limits(self, team_id: str) -> TeamLimits | None:
+        """A team's limits, until the end of the transaction nobody else's to count by; None: it has the defaults."""
+        return self._session.get(TeamLimits, team_id, populate_existing=True, with_for_update=True)
+
+    def save_limits(self, team_id: str, changes: Mapping[str, Any]) -> None:
+        values = {**changes, "updated_at": func.clock_timestamp()}
+        self._session.execute(
+            insert(TeamLimits)
+            .values(team_id=team_id, **values)
+            .on_conflict_do_update(index_elements=["team_id"], set_=values)
+        )
+
+    def count_not_running(self, team_id: str) -> int:
+        """Jobs of a team that are submitted and neither run nor are over."""
+        # Constants in the statement: only so can a plan use the index of waiting jobs.
+        statuses: BindParameter[Any] = bindparam("statuses", _NOT_RUNNING, expanding=True, literal_execute=True)
+        return self._session.scalars(select(func.count()).where(Job.team_id == team_id, Job.status.in_(statuses))).one()
 
     def count_open(self, team_id: str) -> dict[str, tuple[int, int]]:
         """By open status: jobs of the whole pool, and the team's own."""
         own = func.count().filter(Job.team_id == team_id)
         rows = self._session.execute(
             select(Job.status, func.count(), own)
-            .where(Job.status.in_((_VALIDATING, "queued", "running")))
+            .where(Job.status.in_((VALIDATING, "queued", "running")))
             .group_by(Job.status)
         )
         return {status: (total, mine) for status, total, mine in rows}
-
-
-def claimable() -> ColumnElement[bool]:
-    """Nobody holds the lease, and any back-off is over; by the database's clock."""
-    now = func.clock_timestamp()
-    return and_(
-        or_(Job.owner.is_(None), Job.lease_until < now),
-        or_(Job.not_before.is_(None), Job.not_before <= now),
-    )

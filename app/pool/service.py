@@ -1,13 +1,22 @@
 """The shared GPUs: who is there, which job is next, and which bells to ring again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from app.audit.service import AuditService
 from app.context import Context
 from app.contracts.tasks import Queue
 from app.db.engine import UnitOfWork
-from app.pool.fairshare import Snapshot, pick
+from app.db.tables import Job
+from app.errors import NotFound
+from app.identity.caller import Caller
+from app.identity.policy import Permission, is_allowed
+from app.pool.fairshare import HIGH, choose
+from app.pool.overview import PoolView, WorkerView, look
+from app.pool.preemption import Preemption, is_claimants, victim
 from app.pool.repository import PoolRepository
+from app.pool.snapshot import Card, Snapshot
+from app.pool.snapshot_rows import SnapshotRows
 
 # A worker not heard of for so long is not counted on.
 _SILENT_SECONDS = 600.0
@@ -29,6 +38,11 @@ class WorkerCard:
     incarnation: str
     host: str
     device: dict[str, Any]
+    gpus: int = 1
+    memory_bytes: int | None = None
+    compute_capability: int | None = None
+    bases: tuple[str, ...] | None = None
+    """Folders of bases on its disk; None: not said, and it is trusted with every base."""
 
     @property
     def owner(self) -> str:
@@ -36,80 +50,100 @@ class WorkerCard:
         return f"{self.worker_id}/{self.incarnation}"
 
 
-@dataclass(frozen=True)
-class WorkerView:
-    """A worker as the pool shows it."""
-
-    worker_id: str
-    device: dict[str, Any]
-    is_alive: bool
-    is_busy: bool
-    silent_seconds: float
-
-
-@dataclass(frozen=True)
-class PoolView:
-    """Workers, and open jobs by status as (whole pool, own team)."""
-
-    workers: tuple[WorkerView, ...]
-    jobs: dict[str, tuple[int, int]]
-
-
 class PoolService:
     """Claims and workers."""
 
-    def __init__(self, work: UnitOfWork, context: Context) -> None:
+    def __init__(self, work: UnitOfWork, context: Context, audit: AuditService) -> None:
         self._work = work
+        self._audit = audit
         self._settings = context.settings
         self._repository = PoolRepository(work.session)
+        self._rows = SnapshotRows(work.session, alive_seconds=context.settings.lease_seconds)
 
     def claim(self, owner: str, *, from_status: str, to_status: str) -> Claim | None:
         """Lease the job that fair share picks among those of `from_status`; None if none can be claimed.
 
-        Claims are serialised until the caller's commit, so two workers never weigh the same snapshot.
+        Claims are serialised until the caller's commit, so two workers never weigh the same snapshot. A worker that is
+        registered gets what fits it, and nothing while it is drained; one that is not is trusted with every job.
         """
         self._repository.lock_claims()
-        job_id = pick(self._repository.snapshot(from_status))
-        if job_id is None:
+        worker = self._rows.worker(owner)
+        card: Card | None = None
+        if worker is not None:
+            row, card = worker
+            if row.drain is not None:
+                return None
+        choice = choose(self._rows.for_claim(from_status, card))
+        if choice is None:
             return None
         fence = self._repository.take(
-            job_id,
+            choice.job.job_id,
             owner,
             from_status=from_status,
             to_status=to_status,
             lease_seconds=self._settings.lease_seconds,
         )
-        # None: its owner cancelled or paused it since the snapshot; the next ring tries again.
-        return None if fence is None else Claim(job_id, fence)
+        if fence is None:
+            # Its owner cancelled or paused it since the snapshot; the next ring tries again.
+            return None
+        self._repository.count_overtaken([job.job_id for job in choice.overtaken])
+        return Claim(choice.job.job_id, fence)
 
-    def snapshot(self) -> Snapshot:
-        """Jobs that wait for a GPU, for explanations."""
-        return self._repository.snapshot("queued")
+    def snapshot_around(self, job: Job) -> Snapshot:
+        """Jobs that wait for a GPU, as far as they say where this one stands."""
+        return self._rows.for_explanation(job)
 
-    def view(self, team_id: str) -> PoolView:
-        """The pool as a team sees it: counts of all, names of nobody else's jobs."""
-        workers = tuple(
-            WorkerView(
-                worker_id=worker.id,
-                device=worker.device,
-                is_alive=silent_seconds < self._settings.lease_seconds,
-                is_busy=job_id is not None,
-                silent_seconds=silent_seconds,
-            )
-            for worker, silent_seconds, job_id in self._repository.workers()
-        )
-        return PoolView(workers=workers, jobs=self._repository.count_open(team_id))
+    def view(self, caller: Caller) -> PoolView:
+        """The pool as this caller may see it."""
+        is_operator = is_allowed(caller.role, Permission.POOL_WRITE)
+        return look(self._repository, self._rows, caller.team_id, self._settings.lease_seconds, sees_all=is_operator)
+
+    def drain(self, caller: Caller, worker_id: str, *, checkpoint: bool) -> WorkerView:
+        """The worker claims nothing more. It finishes its job, or checkpoints it and lets go within seconds.
+
+        `NotFound` for a worker that is not registered. A claim under way is waited for, so none slips through.
+        """
+        self._repository.lock_claims()
+        self._hold(caller, worker_id, "checkpoint" if checkpoint else "finish")
+        if checkpoint:
+            reason = f"The operator takes the worker {worker_id} out of the pool."
+            self._repository.ask_to_make_way(self._repository.held_by(worker_id), reason, loses_place=False)
+        return self._view_of(caller, worker_id)
+
+    def undrain(self, caller: Caller, worker_id: str) -> WorkerView:
+        """The worker claims jobs again; one that was asked to let go already does so all the same."""
+        self._hold(caller, worker_id, None)
+        self._work.ring(Queue.GPU)
+        return self._view_of(caller, worker_id)
+
+    def _hold(self, caller: Caller, worker_id: str, drain: str | None) -> None:
+        if not self._repository.hold(worker_id, drain):
+            raise NotFound(f"There is no worker '{worker_id}' in the pool.", param="worker_id")
+        action = "pool.resume" if drain is None else "pool.drain"
+        self._audit.record(None, caller.actor, action, worker_id, drain=drain)
+
+    def _view_of(self, caller: Caller, worker_id: str) -> WorkerView:
+        return next(worker for worker in self.view(caller).workers if worker.worker_id == worker_id)
 
     def register_worker(self, card: WorkerCard) -> None:
         """A worker has started; replaces its earlier incarnation and hears of waiting jobs."""
         self._repository.upsert_worker(
-            worker_id=card.worker_id, incarnation=card.incarnation, host=card.host, device=card.device
+            worker_id=card.worker_id,
+            incarnation=card.incarnation,
+            host=card.host,
+            device=card.device,
+            gpus=card.gpus,
+            memory_bytes=card.memory_bytes,
+            compute_capability=card.compute_capability,
+            bases=None if card.bases is None else list(card.bases),
         )
         self._work.ring(Queue.GPU)
 
-    def heartbeat_worker(self, worker_id: str, incarnation: str, *, resident_base: str | None) -> None:
-        """A worker lives; `resident_base` is the weights_sha256 its engine holds, if any."""
-        self._repository.beat_worker(worker_id, incarnation, resident_base)
+    def heartbeat_worker(
+        self, worker_id: str, incarnation: str, *, resident_base: str | None, bases: tuple[str, ...] | None = None
+    ) -> None:
+        """A worker lives; `resident_base` is the weights_sha256 its engine holds, if any. `bases`: as on its card."""
+        self._repository.beat_worker(worker_id, incarnation, resident_base, None if bases is None else list(bases))
 
     def forget_worker(self, worker_id: str, incarnation: str) -> None:
         """A worker leaves in good order."""
@@ -118,6 +152,22 @@ class PoolService:
     def try_control(self) -> bool:
         """Become the one control role for this transaction; False if another one is at work."""
         return self._repository.try_lock_control()
+
+    def make_way(self) -> Preemption | None:
+        """Ask at most one running job to let go for one of a higher claim; what was decided, or None."""
+        if not self._repository.has_urgent(HIGH):
+            return None
+        self._repository.lock_claims()
+        snapshot, running, free = self._rows.for_preemption()
+        found = victim(snapshot, running, free=free, rest_seconds=self._settings.preempt_after_seconds)
+        if found is None:
+            return None
+        # Heads that fit any worker were weighed; now those that fit this one.
+        exact = replace(self._rows.for_claim("queued", found.victim.card), teams=snapshot.teams)
+        if not is_claimants(exact, found.claimant, found.victim):
+            return None
+        self._repository.ask_to_make_way([found.victim.job_id], found.reason, loses_place=True)
+        return found
 
     def ring_waiting(self) -> None:
         """Ring every queue that has claimable work: lost rings and back-offs end here."""

@@ -133,7 +133,7 @@ def test_an_engine_is_stopped_before_a_lease_that_cannot_be_renewed_ends(house: 
         with house.services() as services:
             now = services.work.session.scalar(select(func.clock_timestamp()))
         assert now < lease_until
-        house.wait_until(lambda: ticked(house, job_id).attempts == 1, "the lease is reaped")
+        house.wait_until(lambda: ticked(house, job_id).losses == 1, "the lease is reaped")
         house.wait_for_status(job_id, "succeeded")
     assert house.adapter_sha256(job_id) == house.unbroken_adapter_sha256(job_id)
 

@@ -78,6 +78,8 @@ class House:
             parameters=1000,
             has_chat_template=True,
         )
+        # A worker claims jobs of those bases only that lie on its disk.
+        (self.context.settings.bases_dir / base_id).mkdir(exist_ok=True)
         with self.services() as services:
             services.bases.register("system", base_id, found, licence="Apache-2.0", source="test")
 

@@ -20,7 +20,7 @@ from app.contracts.reports import Failed, Progress, Ready, Report
 from app.contracts.specs import BaseRef, Command, EvalSpec, Exit, LoadBase, Stop, TrainSpec
 from workers.engine.base_model import ResidentBase, load_base
 from workers.engine.evaluation.run import evaluate
-from workers.engine.machine import memory_bytes, pick_device, pick_dtype, release_memory
+from workers.engine.machine import compute_capability, memory_bytes, pick_device, pick_dtype, release_memory
 from workers.engine.protocol import read_commands
 from workers.engine.training.loop import train
 from workers.engine.training.quantised import Quantization, require_available
@@ -54,6 +54,7 @@ class Engine:
             threads=torch.get_num_threads(),
             torch=torch.__version__,
             memory_bytes=memory_bytes(self.device),
+            compute_capability=compute_capability(self.device),
         )
 
     def run(self, command: TrainSpec | EvalSpec | LoadBase, should_stop: StopSignal) -> None:

@@ -82,6 +82,14 @@ def release_memory(device: torch.device) -> None:
         allocator.malloc_trim(0)
 
 
+def compute_capability(device: torch.device) -> int | None:
+    """Of a GPU of CUDA, 90 for 9.0; None for anything else."""
+    if device.type != "cuda":
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
 def memory_bytes(device: torch.device) -> int:
     """All memory of the device; for the CPU of the machine, or of its container where that has less."""
     if device.type == "cuda":

@@ -1,6 +1,8 @@
 """Makes a worker known: ends what its earlier life held, registers it, and says that it lives."""
 
+import os
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -65,9 +67,35 @@ class Presence:
                 if count:
                     logger.info("gave back %d jobs and runs of this worker's earlier life", count)
             if ready is not None and ready is not self._registered:
-                device = ready.model_dump(exclude={"kind", "pid"})
-                services.pool.register_worker(WorkerCard(name.worker_id, name.incarnation, name.host, device))
+                services.pool.register_worker(self._card(ready))
             elif self._slot is not None and ready is not None:
-                services.pool.heartbeat_worker(name.worker_id, name.incarnation, resident_base=self._slot.resident_base)
+                services.pool.heartbeat_worker(
+                    name.worker_id,
+                    name.incarnation,
+                    resident_base=self._slot.resident_base,
+                    bases=folders_of_bases(self._context.settings.bases_dir),
+                )
         self._has_released = True
         self._registered = ready or self._registered
+
+    def _card(self, ready: Ready) -> WorkerCard:
+        name = self._name
+        return WorkerCard(
+            worker_id=name.worker_id,
+            incarnation=name.incarnation,
+            host=name.host,
+            device=ready.model_dump(exclude={"kind", "pid"}),
+            gpus=ready.gpus,
+            memory_bytes=ready.memory_bytes,
+            compute_capability=ready.compute_capability,
+            bases=folders_of_bases(self._context.settings.bases_dir),
+        )
+
+
+def folders_of_bases(bases_dir: Path) -> tuple[str, ...] | None:
+    """Names of the bases on this machine's disk; None if the folder cannot be read, which a job will find out."""
+    try:
+        return tuple(sorted(entry.name for entry in os.scandir(bases_dir) if entry.is_dir()))
+    except OSError as error:
+        logger.warning("the folder of bases %s cannot be read: %s", bases_dir, error.strerror)
+        return None

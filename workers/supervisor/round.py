@@ -89,6 +89,9 @@ class ControlRounds:
             services = Services(self._context, work)
             ended = services.job_worker.tick()
             services.eval_worker.ring_waiting()
+        with self._context.database.unit_of_work() as work:
+            if Services(self._context, work).job_worker.make_way():
+                logger.info("a running job was asked to make way")
         if ended > 0:
             logger.warning("%d leases had run out", ended)
         now = time.monotonic()

@@ -12,8 +12,9 @@ from workers.supervisor.lease import Lease
 
 StopReason = Literal["cancel", "pause", "preempt", "shutdown"]
 
-# From the Stop to the kill. With a heartbeat of 2 s, a cancelled job's GPU is free within 10 s.
-STOP_GRACE_SECONDS: dict[StopReason, float] = {"cancel": 7.0, "pause": 7.0, "preempt": 7.0, "shutdown": 15.0}
+# From the Stop to the kill. With a heartbeat of 2 s, a cancelled job's GPU is free within 10 s. Who makes way
+# has more time for its checkpoint, as it did nothing to lose its work; the GPU is free within 30 s.
+STOP_GRACE_SECONDS: dict[StopReason, float] = {"cancel": 7.0, "pause": 7.0, "preempt": 20.0, "shutdown": 15.0}
 _LOOK_SECONDS = 0.1
 
 

@@ -15,6 +15,7 @@ from app.db.tables.job_metrics import JobMetric
 from app.db.tables.jobs import Job
 from app.db.tables.pending_artifacts import PendingArtifact
 from app.db.tables.stored_completions import StoredCompletion
+from app.db.tables.team_limits import TeamLimits
 from app.db.tables.teams import Team
 from app.db.tables.tuned_models import TunedModel
 from app.db.tables.uploads import Upload, UploadPart
@@ -37,6 +38,7 @@ __all__ = [
     "PendingArtifact",
     "StoredCompletion",
     "Team",
+    "TeamLimits",
     "TunedModel",
     "Upload",
     "UploadPart",

@@ -22,6 +22,25 @@ class Job(Base):
             "created_at",
             postgresql_where=text("status IN ('validating_files', 'queued', 'running')"),
         ),
+        Index(
+            "ix_jobs_waiting",
+            "status",
+            "team_id",
+            "priority",
+            "queued_at",
+            "id",
+            postgresql_where=text("status IN ('validating_files', 'queued', 'paused')"),
+        ),
+        Index(
+            "ix_jobs_waiting_base",
+            "base_id",
+            "team_id",
+            "priority",
+            "queued_at",
+            "id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index("ix_jobs_base_finished", "base_id", "finished_at", postgresql_where=text("status = 'succeeded'")),
         CheckConstraint(
             "status IN ('validating_files','queued','running','paused','succeeded','failed','cancelled')", name="status"
         ),
@@ -73,11 +92,21 @@ class Job(Base):
     claimed_at: Mapped[datetime | None] = mapped_column(doc="when a worker last began to train")
     finished_at: Mapped[datetime | None]
     estimated_finish: Mapped[datetime | None]
+    # What the pool decides by.
+    queued_at: Mapped[Created] = mapped_column(doc="since when it waits: its creation, or the last time it made way")
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger, doc="at least, on any device; NULL: not known")
+    compute_capability: Mapped[int | None] = mapped_column(doc="at least, 80 for 8.0; NULL: any device")
+    overtaken: Mapped[int] = mapped_column(
+        server_default="0", doc="times a worker took a job of the base it held first"
+    )
+    preempt_reason: Mapped[str | None] = mapped_column(Text, doc="why its worker shall checkpoint and let go of it")
+    preempted_at: Mapped[datetime | None] = mapped_column(doc="when it last made way")
+    losses: Mapped[int] = mapped_column(server_default="0", doc="claims that ended with the loss of the worker")
     # The lease. Every write of a worker carries `WHERE id AND fence`; the fence only grows.
     fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
     owner: Mapped[str | None] = mapped_column(doc="worker_id/incarnation of the lease's holder; NULL = nobody")
     lease_until: Mapped[datetime | None]
-    attempts: Mapped[int] = mapped_column(server_default="0", doc="claims that ended in a crash or a lost lease")
+    attempts: Mapped[int] = mapped_column(server_default="0", doc="claims that ended in a crash")
     not_before: Mapped[datetime | None] = mapped_column(doc="back-off after a crash")
     resume_checkpoint: Mapped[Json | None] = mapped_column(
         doc="{step, archive_key, sha256} of the newest complete state"

@@ -327,7 +327,7 @@ def test_the_reaper_ends_leases_that_ran_out_and_only_those(world):
     with world.services() as s:
         assert s.job_worker.tick() == 1
     assert world.job(lost.job_id).status == "queued"
-    assert world.job(lost.job_id).attempts == 1
+    assert (world.job(lost.job_id).attempts, world.job(lost.job_id).losses) == (0, 1)
     assert world.job(alive.job_id).status == "running"
     with world.services() as s:
         assert s.job_worker.heartbeat(lost.job_id, lost.fence) is Directive.FENCED
@@ -341,7 +341,7 @@ def test_the_reaper_frees_a_validation_that_nobody_finishes(world):
     with world.services() as s:
         assert s.job_worker.reap() == 1
     job = world.job(job_id)
-    assert (job.status, job.attempts, job.owner) == ("validating_files", 1, None)
+    assert (job.status, job.attempts, job.losses, job.owner) == ("validating_files", 0, 1, None)
 
 
 def test_only_one_control_role_is_at_work(world):

@@ -1,11 +1,13 @@
 """Who is next, and that nobody waits for ever."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.pool.fairshare import AGING_SECONDS, Snapshot, TeamUse, WaitingJob, explain, ordered, pick, position
+from app.pool.fairshare import explain, ordered, pick, position
+from app.pool.snapshot import AGING_SECONDS, Capacity, Snapshot, TeamUse, WaitingJob, complete, share
 
 jobs = st.builds(
     WaitingJob,
@@ -16,14 +18,17 @@ jobs = st.builds(
 )
 uses = st.builds(
     TeamUse,
-    running=st.integers(0, 5),
-    weight=st.sampled_from([0.5, 1.0, 2.0]),
+    gpus=st.integers(0, 5),
+    memory_bytes=st.sampled_from([0, 24 * 10**9, 80 * 10**9, 333 * 10**9]),
+    weight=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
+    max_gpus=st.one_of(st.none(), st.integers(0, 7)),
     served_seconds_ago=st.one_of(st.just(float("inf")), st.floats(0, 1e6)),
 )
 snapshots = st.builds(
-    Snapshot,
-    waiting=st.lists(jobs, max_size=12, unique_by=lambda job: job.job_id).map(tuple),
+    complete,
+    waiting=st.lists(jobs, max_size=25, unique_by=lambda job: job.job_id).map(tuple),
     teams=st.dictionaries(st.sampled_from("abcd"), uses),
+    capacity=st.sampled_from([Capacity(), Capacity(10), Capacity(10, 500 * 10**9)]),
 )
 
 
@@ -37,11 +42,11 @@ def test_no_job_is_picked_from_an_empty_queue():
 
 def test_the_team_with_the_fewest_gpus_comes_first():
     waiting = (job("old", "a", waited=500), job("new", "b"))
-    assert pick(Snapshot(waiting, {"a": TeamUse(running=1)})) == "new"
+    assert pick(Snapshot(waiting, {"a": TeamUse(gpus=1)})) == "new"
 
 
 def test_a_heavier_team_may_use_more_gpus():
-    teams = {"a": TeamUse(running=2, weight=4), "b": TeamUse(running=1, weight=1)}
+    teams = {"a": TeamUse(gpus=2, weight=4), "b": TeamUse(gpus=1, weight=1)}
     assert pick(Snapshot((job("x", "a"), job("y", "b")), teams)) == "x"
 
 
@@ -53,7 +58,7 @@ def test_among_equal_teams_the_one_served_longest_ago_comes_first():
 def test_a_team_with_many_jobs_cannot_hold_back_a_team_with_one():
     waiting = (*(job(f"a{n}", "a", waited=1000 - n) for n in range(100)), job("b0", "b", waited=1))
     teams = {"a": TeamUse(served_seconds_ago=1)}
-    assert position(Snapshot(waiting, teams), "b0") == 0
+    assert position(complete(waiting, teams), "b0") == 0
 
 
 def test_within_a_team_priority_counts_before_age():
@@ -70,12 +75,20 @@ def test_a_job_of_low_priority_outgrows_later_urgent_ones():
 def test_the_order_holds_every_waiting_job_once_and_pick_is_its_first(snapshot):
     order = list(ordered(snapshot))
     assert Counter(order) == Counter(waiting.job_id for waiting in snapshot.waiting)
-    assert pick(snapshot) == (order[0] if order else None)
+    may_start = [waiting.job_id for waiting in snapshot.waiting if snapshot.use(waiting.team_id).has_room()]
+    assert pick(snapshot) == (order[0] if may_start else None)
+
+
+@settings(max_examples=500)
+@given(snapshots)
+def test_positions_are_counted_as_the_order_walks(snapshot):
+    for before, job_id in enumerate(ordered(snapshot)):
+        assert position(snapshot, job_id) == before
 
 
 @given(snapshots)
 def test_the_order_does_not_depend_on_the_order_of_the_rows(snapshot):
-    turned = Snapshot(tuple(reversed(snapshot.waiting)), snapshot.teams)
+    turned = replace(snapshot, waiting=tuple(reversed(snapshot.waiting)))
     assert list(ordered(turned)) == list(ordered(snapshot))
 
 
@@ -86,8 +99,9 @@ def test_the_picked_job_is_of_a_team_that_uses_least(snapshot):
         return
     team = next(waiting.team_id for waiting in snapshot.waiting if waiting.job_id == picked)
     shares = {
-        waiting.team_id: (use := snapshot.teams.get(waiting.team_id, TeamUse())).running / use.weight
+        waiting.team_id: share(use, snapshot.capacity)
         for waiting in snapshot.waiting
+        if (use := snapshot.use(waiting.team_id)).has_room()
     }
     assert shares[team] == min(shares.values())
 
@@ -97,6 +111,9 @@ def test_every_job_can_be_explained(snapshot):
     for waiting in snapshot.waiting:
         text = explain(snapshot, waiting.job_id)
         before = position(snapshot, waiting.job_id)
+        if not snapshot.use(waiting.team_id).has_room(waiting.rank):
+            assert text.startswith("Your team may use")
+            continue
         assert ("is next" in text) == (before == 0)
         assert before == 0 or text.startswith(f"{before} job")
 
@@ -117,7 +134,7 @@ def test_no_job_starves_while_new_ones_keep_coming(newcomers, gpus):
         while len(running) < gpus:
             counts = Counter(team for _, team in running)
             teams = {
-                team: TeamUse(running=counts[team], served_seconds_ago=now - served.get(team, float("-inf")))
+                team: TeamUse(gpus=counts[team], served_seconds_ago=now - served.get(team, float("-inf")))
                 for team in "abc"
             }
             picked = pick(Snapshot(tuple(waiting), teams))
@@ -135,7 +152,7 @@ def test_no_job_starves_while_new_ones_keep_coming(newcomers, gpus):
 
 def test_the_explanation_counts_own_and_others():
     waiting = (job("first", waited=100), job("mine", waited=50), job("other", "b", waited=10))
-    snapshot = Snapshot(waiting, {"a": TeamUse(running=1)})
+    snapshot = complete(waiting, {"a": TeamUse(gpus=1)})
     text = explain(snapshot, "mine")
     assert text.startswith("2 jobs come first: 1 of your team's")
     assert "1 of teams that use fewer GPUs" in text
