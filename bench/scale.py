@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import psycopg
 
@@ -266,7 +267,7 @@ class Api:
         paths = {"PYTHONPATH": f"{ROOT}:{environment.get('PYTHONPATH', '')}"}
         self._process = subprocess.Popen(command, env={**os.environ, **environment, **paths})
 
-    def __enter__(self) -> "Api":
+    def __enter__(self) -> Self:
         for _ in range(300):
             try:
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)

@@ -20,6 +20,9 @@ _FAULTS, _JOBS = "tests/faults", "tests/app/jobs/test_worker_service.py"
 _GOAL = "tests/faults/test_goals.py::test_nothing_is_lost_nor_done_twice"
 _RACES, _TORN = f"{_GOAL}[races]", f"{_GOAL}[torn]"
 
+_HELD = """            .where(Job.id == job_id, Job.fence == fence, Job.owner.is_not(None))
+            .with_for_update()"""
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -43,22 +46,22 @@ MUTANTS = (
     Mutant(
         "the fence is not compared",
         "app/jobs/repository.py",
-        "            .where(Job.id == job_id, Job.fence == fence, Job.owner.is_not(None))\n            .with_for_update()",
+        _HELD,
         "            .where(Job.id == job_id, Job.owner.is_not(None))\n            .with_for_update()",
         _RACES,
     ),
     Mutant(
         "a worker writes after it let go",
         "app/jobs/repository.py",
-        "            .where(Job.id == job_id, Job.fence == fence, Job.owner.is_not(None))\n            .with_for_update()",
+        _HELD,
         "            .where(Job.id == job_id, Job.fence == fence)\n            .with_for_update()",
         _JOBS,
     ),
     Mutant("a claim keeps the fence", "app/pool/repository.py", "fence=Job.fence + 1", "fence=Job.fence", _RACES),
     Mutant(
         "a job that is held can be claimed",
-        "app/pool/repository.py",
-        "or_(Job.owner.is_(None), Job.lease_until < now)",
+        "app/pool/conditions.py",
+        "or_(Job.owner.is_(None), Job.lease_until < moment)",
         "or_(Job.owner.is_(None), Job.lease_until.is_not(None))",
         "tests/app/pool",
     ),
@@ -72,7 +75,7 @@ MUTANTS = (
     Mutant(
         "a worker started anew ends its own leases",
         "app/jobs/repository.py",
-        'autoescape=True), Job.owner != but_not)',
+        "autoescape=True), Job.owner != but_not)",
         "autoescape=True))",
         _JOBS,
     ),
@@ -165,10 +168,8 @@ MUTANTS = (
     Mutant(
         "the bell rings before the commit",
         "app/db/engine.py",
-        "        self.session.commit()\n        self._after_rollback.clear()\n        rings, self._rings = self._rings, {}\n"
-        "        for queue in rings:\n            self._broker.ring(queue)\n",
-        "        rings, self._rings = self._rings, {}\n        for queue in rings:\n            self._broker.ring(queue)\n"
         "        self.session.commit()\n        self._after_rollback.clear()\n",
+        "        for queue in self._rings:\n            self._broker.ring(queue)\n        self.session.commit()\n",
         "tests/app/db/test_engine.py",
     ),
     Mutant(
