@@ -91,6 +91,11 @@ class Database:
             connect_args={
                 "application_name": "tunesmith",
                 "connect_timeout": 5,
+                # A host that vanishes sends no reset: notice it within seconds, not at the kernel's quarter of an hour.
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 10_000,
                 "options": f"{given.query.get('options', '')} {limit}".strip(),
             },
         )

@@ -12,11 +12,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
 import psutil
@@ -68,7 +68,13 @@ class World:
     """Use as `with World(seed) as world:`. Everything random comes from `chance`."""
 
     def __init__(
-        self, seed: int, *, workers: int = 3, max_attempts: int = MANY_ATTEMPTS, has_control: bool = True
+        self,
+        seed: int,
+        *,
+        workers: int = 3,
+        max_attempts: int = MANY_ATTEMPTS,
+        has_control: bool = True,
+        changed: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self.chance = random.Random(seed)  # noqa: S311 - no secret
         self.folder = Path(tempfile.mkdtemp(prefix="tsm-faults-"))
@@ -78,8 +84,9 @@ class World:
         self._wanted_workers = workers
         self._max_attempts = max_attempts
         self._has_control = has_control
+        self._changed = changed
         self._names = 0
-        self._log = (self.folder / "workers.log").open("ab")
+        self.log = (self.folder / "workers.log").open("ab")
         self._stopping = threading.Event()
 
     def __enter__(self) -> Self:
@@ -96,7 +103,7 @@ class World:
         self.house.script(step_seconds=STEP_SECONDS)
         self._hurry = threading.Thread(target=self._cut_pauses_short, daemon=True)
         if self._has_control:
-            self._control = self.house.start_worker("control", "control0", self._named("control"), output=self._log)
+            self._control = self.house.start_worker("control", "control0", self._named("control"), output=self.log)
             self._hurry.start()
         self.staff()
         return self
@@ -115,7 +122,7 @@ class World:
             process.kill()
             process.wait()
         self.house.context.close()
-        self._log.close()
+        self.log.close()
         EmbeddedRedis.stop(self.redis_process)
         EmbeddedPostgres.stop(self.postgres_process)
         if kind is None:
@@ -163,7 +170,7 @@ class World:
             name = f"gpu{self._names}"
             self._names += 1
             self.workers[name] = self.house.start_worker(
-                "gpu", name, self._named(name), look_seconds=0.3, variables=variables or {}, output=self._log
+                "gpu", name, self._named(name), look_seconds=0.3, variables=variables or {}, output=self.log
             )
 
     def dismiss(self) -> None:
@@ -276,6 +283,7 @@ class World:
                 "heartbeat_seconds": HEARTBEAT_SECONDS,
                 "tick_seconds": 0.3,
                 "max_attempts": self._max_attempts,
+                **self._changed,
             }
         )
 

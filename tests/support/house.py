@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -255,11 +255,15 @@ class House:
         look_seconds: float = LOOK_SECONDS,
         variables: Mapping[str, str] = MappingProxyType({}),
         output: IO[bytes] | None = None,
+        within: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
-        """A worker as production runs it, with some settings `changed`; the caller ends it."""
+        """A worker as production runs it, with some settings `changed`; the caller ends it.
+
+        `within` is a command that runs the rest of its line somewhere else.
+        """
         settings = self.context.settings.model_copy(update=dict(changed))
         environment = {**os.environ, **to_environment(settings), "PYTHONPATH": str(REPOSITORY), **variables}
-        command = [sys.executable, "-m", "tests.support.worker_process", role, name, str(look_seconds)]
+        command = [*within, sys.executable, "-m", "tests.support.worker_process", role, name, str(look_seconds)]
         if not real_engine:
             command += self.engine_command
         return subprocess.Popen(command, env=environment, cwd=self.folder, stdout=output, stderr=output)
