@@ -1,4 +1,4 @@
-"""Two hosts with addresses of their own (network namespaces), one Postgres, one Redis, one S3: a link is cut and mended."""
+"""Two hosts with addresses of their own (network namespaces), one Postgres, one Redis, one S3: a link is cut."""
 
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _NETWORK = "10.211.7"
 
 
 def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+    subprocess.run(["/sbin/ip", *words], check=True, capture_output=True)
 
 
 def can_make_hosts() -> bool:
@@ -99,7 +99,7 @@ def start_worker(world: World, host: Host, number: int, stack: ExitStack) -> Non
         "redis_url": SecretStr(f"redis://{_NETWORK}.1:{redis.port}/0"),
         "scratch_dir": world.folder / "scratch" / host.name,
     }
-    within = ("ip", "netns", "exec", host.name)
+    within = ("/sbin/ip", "netns", "exec", host.name)
     world.workers[name] = world.house.start_worker(
         "gpu", name, changed, look_seconds=0.3, within=within, output=world.log
     )
