@@ -14,6 +14,7 @@ from app.files.service import FileService
 from app.files.uploads import UploadService
 from app.identity.service import IdentityService
 from app.jobs.evaluations import EvaluationService
+from app.jobs.queue_service import QueueService
 from app.jobs.service import JobService
 from app.jobs.worker_service import JobWorkerService
 from app.pool.limits import LimitsService
@@ -69,6 +70,10 @@ class Services:
     @cached_property
     def jobs(self) -> JobService:
         return JobService(self.work, self.files, self.bases, self.registry, self.pool, self.limits, self.audit)
+
+    @cached_property
+    def job_queue(self) -> QueueService:
+        return QueueService(self.work, self.jobs, self.pool)
 
     @cached_property
     def evaluations(self) -> EvaluationService:

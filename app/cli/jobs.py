@@ -1,5 +1,6 @@
 """`tunesmith jobs` and `tunesmith train`: submit, look, follow, steer."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +12,17 @@ from app.cli.download import download
 from app.cli.errors import CommandError
 from app.cli.files import upload
 from app.cli.report import print_comparison, print_outcome
-from app.cli.session import session_of
+from app.cli.session import duration_text, session_of
 from app.cli.tasks import AdapterName, MethodName, TaskName
 from app.cli.watch import watch
 
 jobs = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)
 _PATH = "/v1/fine_tuning/jobs"
+_BASES_OF_FORECAST = {
+    "free_worker": "a worker is free",
+    "simulation": "by what earlier jobs of these bases took",
+    "average": "by the mean length of the jobs before",
+}
 
 
 JobId = Annotated[str, typer.Argument(help="ftjob-…")]
@@ -111,6 +117,28 @@ def watch_command(context: typer.Context, job_id: JobId) -> None:
     """Follow a job to its end; exit code 1 if it does not succeed."""
     with session_of(context).client() as client:
         _finish(watch(client, job_id)[0])
+
+
+@jobs.command("queue")
+def queue_command(context: typer.Context, job_id: JobId) -> None:
+    """Where a job stands, why it waits, and when it should start."""
+    session = session_of(context)
+    with session.client() as client:
+        place = client.get(f"{_PATH}/{job_id}/queue")
+    if session.as_json:
+        session.show(place)
+        return
+    if place["position"] is not None:
+        print(
+            f"number {place['position']} in the queue, behind {place['own_jobs_before']} of your team and "
+            f"{place['other_jobs_before']} of others"
+        )
+    print(place["reason"])
+    if place["estimated_start"] is not None:
+        seconds = max(0.0, place["estimated_start"] - time.time())
+        print(f"It should start in {duration_text(seconds)} ({_BASES_OF_FORECAST[place['estimated_start_basis']]}).")
+    elif place["estimated_start_reason"] is not None:
+        print(f"When it starts cannot be said: {place['estimated_start_reason']}")
 
 
 @jobs.command("events")

@@ -18,6 +18,7 @@ from app.cli.jobs import jobs, train
 from app.cli.keys import keys
 from app.cli.load import load
 from app.cli.models import models
+from app.cli.pool import pool
 from app.cli.preview import preview
 from app.cli.session import Session
 from app.cli.up import up
@@ -36,7 +37,14 @@ cli.command()(train)
 cli.command()(evaluate)
 cli.command()(chat)
 cli.command()(load)
-for _group, _name in ((bases, "bases"), (files, "files"), (jobs, "jobs"), (models, "models"), (keys, "keys")):
+for _group, _name in (
+    (bases, "bases"),
+    (files, "files"),
+    (jobs, "jobs"),
+    (models, "models"),
+    (keys, "keys"),
+    (pool, "pool"),
+):
     cli.add_typer(_group, name=_name)
 
 

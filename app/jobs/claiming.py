@@ -17,6 +17,7 @@ from app.files.service import FileService
 from app.jobs import event_texts
 from app.jobs.ending import JobEndings
 from app.jobs.evaluable import check_evaluable
+from app.jobs.footprint import least_compute_capability, least_memory_bytes
 from app.jobs.hyperparameters import RunFacts, resolve
 from app.jobs.ledger import JobLedger
 from app.jobs.parents import Unsuited, check_recipe, head_labels
@@ -83,6 +84,7 @@ class JobClaims:
             unsuited = WorkerError(kind="usage", code="unsupported_task", message=str(error), param=param)
             self._endings.fail(job, actor, unsuited)
             return
+        self._fix_needs(job)
         problem = _costs_problem(job) if job.purpose == JobPurpose.TRAINING else None
         if problem is not None:
             misfit_of_costs = WorkerError(kind="usage", code="costs_misfit", message=problem, param="costs")
@@ -167,6 +169,12 @@ class JobClaims:
         # Attempts lost on reading files say nothing about training.
         job.attempts = 0
         job.losses = 0
+
+    def _fix_needs(self, job: Job) -> None:
+        """Which workers it is not tried on."""
+        base, spec = self._bases.get(job.base_id), job.spec or {}
+        job.memory_bytes = least_memory_bytes(base.parameters, spec, trains=job.purpose == JobPurpose.TRAINING)
+        job.compute_capability = least_compute_capability(spec)
 
     def _say_faults(self, job: Job, report: DatasetReport) -> None:
         for file, name in ((report.training, "Training"), (report.validation, "Validation")):

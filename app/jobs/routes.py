@@ -23,6 +23,7 @@ from app.jobs.objects import (
     job_object,
     metrics_page,
 )
+from app.jobs.queue_objects import QueueObject, queue_object
 from app.jobs.schemas import JobCreate
 from app.jobs.service import News
 from app.reports.page import page
@@ -67,6 +68,12 @@ def get_job(job_id: str, caller: Reader, services: ServicesDep) -> JobObject:
     """One job, with what its data, its training and its evaluation have shown so far."""
     job = services.jobs.get(caller, job_id)
     return job_object(job, queue=services.jobs.queue_hint(job))
+
+
+@router.get("/{job_id}/queue")
+def get_job_queue(job_id: str, caller: Reader, services: ServicesDep) -> QueueObject:
+    """Where the job stands, why it waits, and when it should start by what earlier jobs of its base took."""
+    return queue_object(services.job_queue.standing(caller, job_id))
 
 
 @router.post("/{job_id}/cancel")

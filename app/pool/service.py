@@ -1,6 +1,7 @@
 """The shared GPUs: who is there, which job is next, and which bells to ring again."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from app.audit.service import AuditService
@@ -13,7 +14,7 @@ from app.identity.caller import Caller
 from app.identity.policy import Permission, is_allowed
 from app.pool.fairshare import HIGH, choose
 from app.pool.overview import PoolView, WorkerView, look
-from app.pool.preemption import Preemption, is_claimants, victim
+from app.pool.preemption import Preemption, RunningJob, is_claimants, victim
 from app.pool.repository import PoolRepository
 from app.pool.snapshot import Card, Snapshot
 from app.pool.snapshot_rows import SnapshotRows
@@ -92,6 +93,11 @@ class PoolService:
     def snapshot_around(self, job: Job) -> Snapshot:
         """Jobs that wait for a GPU, as far as they say where this one stands."""
         return self._rows.for_explanation(job)
+
+    def look_ahead(self, depth: int) -> tuple[Snapshot, tuple[RunningJob, ...], tuple[Card, ...], datetime]:
+        """The first jobs of each team and priority, what runs, which workers are free, and the database's time."""
+        _, running, free = self._rows.for_preemption()
+        return self._rows.front(depth), running, free, self._rows.now()
 
     def view(self, caller: Caller) -> PoolView:
         """The pool as this caller may see it."""

@@ -95,7 +95,7 @@ class SnapshotRows:
             teams=self._uses(QUEUED, None, now, self.waiting_counts()),
             capacity=self.capacity(),
         )
-        rows: Sequence[Row[Any]] = self._session.execute(
+        rows: Sequence[Any] = self._session.execute(
             select(Worker, Job)
             .outerjoin(Job, Job.owner == Worker.id + "/" + Worker.incarnation)
             .where(self._is_alive(), Worker.drain.is_(None))

@@ -23,11 +23,18 @@ class EngineSlot:
         self._folder = folder
         self._shutdown = shutdown
         self._engine: EngineProcess | None = None
+        self.known: Ready | None = None
+        """What the pool was told of the engine; set by `Presence`."""
 
     @property
     def ready(self) -> Ready | None:
         """What the present engine said of its device."""
         return self._engine.ready if self._engine is not None else None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the pool knows the present engine's device: before that, it could not tell which jobs fit."""
+        return self.ready is not None and self.known is self.ready
 
     @property
     def resident_base(self) -> str | None:

@@ -77,6 +77,8 @@ class Presence:
                 )
         self._has_released = True
         self._registered = ready or self._registered
+        if self._slot is not None:
+            self._slot.known = self._registered
 
     def _card(self, ready: Ready) -> WorkerCard:
         name = self._name

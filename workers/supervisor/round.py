@@ -28,9 +28,14 @@ def train_round(
     shutdown: threading.Event,
     patience: Patience,
 ) -> None:
-    """Train one job after the other. Nothing is claimed before an engine is ready for it."""
+    """Train one job after the other. Nothing is claimed before an engine is ready for it, and the pool knows it.
+
+    Being made known rings the bell, which brings the next round.
+    """
     while not shutdown.is_set():
         engine = slot.ensure_ready()
+        if not slot.is_known:
+            return
         asked_at = time.monotonic()
         with context.database.unit_of_work() as work:
             task = Services(context, work).job_worker.claim_training(name.owner)

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from app.cli.main import main
+from app.pool.service import WorkerCard
+from tests.support.job_world import clients_world
 from tests.support.tuned_models import add_base
 
 
@@ -125,3 +127,39 @@ def test_the_version_is_printed(run):
     code, out, _ = run("version")
     assert code == 0
     assert out.strip()
+
+
+def test_the_pool_shows_its_workers_and_an_operator_drains_them(run, services):
+    assert "No workers are there." in run("pool")[1]
+    with services() as s:
+        s.pool.register_worker(WorkerCard("gpu0@host", "x", "host", {}, memory_bytes=80 * 10**9, compute_capability=90))
+    code, out, _ = run("pool")
+    assert code == 0
+    assert "gpu0@host" in out
+    assert "80.0 GB" in out
+    assert "0 of 1 GPUs are in use." in out
+    assert "gpu0@host is idle and claims nothing more" in run("pool", "drain", "gpu0@host", "--checkpoint")[1]
+    assert "draining" in run("pool")[1]
+    assert run("pool", "resume", "gpu0@host")[0] == 0
+    assert json.loads(run("--json", "pool")[1])["workers"][0]["status"] == "idle"
+    assert run("pool", "drain", "nobody")[0] == 1
+
+
+def test_the_limits_of_a_team_are_shown_and_set(run, services, api_key):
+    with services() as s:
+        team_id = s.identity.authenticate(api_key).team_id
+    assert json.loads(run("--json", "pool", "limits", team_id)[1])["max_gpus"] is None
+    code, out, _ = run("--json", "pool", "limits", team_id, "--max-gpus", "3", "--weight", "2", "--may-not-share")
+    assert (code, json.loads(out)["max_gpus"], json.loads(out)["may_share"]) == (0, 3, False)
+    assert json.loads(run("--json", "pool", "limits", team_id, "--max-gpus", "none")[1])["max_gpus"] is None
+    assert run("pool", "limits", team_id, "--max-gpus", "many")[0] == 1
+
+
+def test_a_job_says_where_it_stands(run, services, api_key):
+    world = clients_world(services, api_key)
+    job_id = world.queued()
+    code, out, _ = run("jobs", "queue", job_id)
+    assert code == 0
+    assert "number 1 in the queue, behind 0 of your team and 0 of others" in out
+    assert "When it starts cannot be said: No worker of the pool is there." in out
+    assert json.loads(run("--json", "jobs", "queue", job_id)[1])["position"] == 1

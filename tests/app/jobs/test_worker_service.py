@@ -333,6 +333,21 @@ def test_the_reaper_ends_leases_that_ran_out_and_only_those(world):
         assert s.job_worker.heartbeat(lost.job_id, lost.fence) is Directive.FENCED
 
 
+def test_lost_workers_do_not_count_as_attempts_yet_have_a_limit_of_their_own(world, context):
+    job_id = world.queued()
+    for number in range(context.settings.max_losses):
+        with world.services() as s:
+            s.work.session.get(Job, job_id).not_before = None
+        assert world.claim().job_id == job_id
+        expire(world, job_id)
+        with world.services() as s:
+            assert s.job_worker.reap() == 1
+        job = world.job(job_id)
+        assert (job.attempts, job.losses) == (0, number + 1)
+    assert (job.status, job.error["code"]) == ("failed", "worker_lost")
+    assert f"after {context.settings.max_losses} lost workers" in job.error["message"]
+
+
 def test_the_reaper_frees_a_validation_that_nobody_finishes(world):
     job_id = world.submit()
     with world.services() as s:
@@ -697,7 +712,7 @@ def test_a_stale_validation_cannot_finish(world):
 
 def test_every_write_of_the_interface_is_among_the_stale_writes():
     public = {name for name in dir(type_of_worker()) if not name.startswith("_")}
-    not_fenced = {"claim_validation", "claim_training", "inspect", "reap", "release_previous", "tick"}
+    not_fenced = {"claim_validation", "claim_training", "inspect", "reap", "release_previous", "tick", "make_way"}
     assert public - not_fenced == {*STALE_WRITES, "finish_validation", "heartbeat"}
 
 

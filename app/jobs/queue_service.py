@@ -1,0 +1,117 @@
+"""Where a job stands in the queue, why it waits, and when it should start."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from app.db.engine import UnitOfWork
+from app.db.tables import Job
+from app.identity.caller import Caller
+from app.jobs.queue_repository import QueueRepository
+from app.jobs.service import JobService
+from app.jobs.speeds import Speeds, Work
+from app.jobs.states import Status
+from app.pool.fairshare import explain
+from app.pool.lookahead import Engaged, front_of, start_in_seconds
+from app.pool.service import PoolService
+from app.pool.snapshot import Snapshot
+from app.pool.standing import counts_before
+
+LOOKED_THROUGH = 100
+"""So many jobs are played through one by one; beyond, their mean length is taken."""
+_WORDS = {
+    Status.VALIDATING_FILES: "Its files are read and checked first; then it waits for a GPU.",
+    Status.RUNNING: "The job runs.",
+    Status.PAUSED: "The job is paused: it waits for you to resume it.",
+}
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """When a job should start, or why that cannot be said."""
+
+    start: datetime | None
+    basis: Literal["free_worker", "simulation", "average"] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A job's place. Places and forecast are None unless it waits for a GPU."""
+
+    job: Job
+    why: str
+    own_before: int | None = None
+    others_before: int | None = None
+    forecast: Forecast | None = None
+
+
+class QueueService:
+    def __init__(self, work: UnitOfWork, jobs: JobService, pool: PoolService) -> None:
+        self._jobs = jobs
+        self._pool = pool
+        self._repository = QueueRepository(work.session)
+
+    def standing(self, caller: Caller, job_id: str) -> Standing:
+        """`NotFound` if there is no such job of the caller's team."""
+        job = self._jobs.get(caller, job_id)
+        if job.status != Status.QUEUED:
+            return Standing(job, _WORDS.get(Status(job.status), "The job is over."))
+        snapshot = self._pool.snapshot_around(job)
+        own = next((one for one in snapshot.waiting if one.job_id == job.id), None)
+        if own is None:
+            until = "" if job.not_before is None else f", not before {job.not_before:%H:%M:%S} UTC"
+            return Standing(job, f"The job waits a moment before its next attempt{until}.")
+        before = counts_before(snapshot, own)
+        return Standing(job, explain(snapshot, job.id), *before, forecast=self._forecast(job, sum(before)))
+
+    def _forecast(self, job: Job, before: int) -> Forecast:
+        snapshot, running, free, now = self._pool.look_ahead(min(before, LOOKED_THROUGH) + 1)
+        workers = len(running) + len(free)
+        if not workers:
+            return Forecast(None, reason="No worker of the pool is there.")
+        if before > LOOKED_THROUGH:
+            return self._by_average(snapshot, before, workers, now)
+        front = front_of(snapshot, job.id)
+        works = self._repository.works([*(one.job_id for one in front.waiting), *(one.job_id for one in running)])
+        speeds = Speeds(self._repository.measured(work.base_id for work in works.values()))
+        durations: dict[str, float] = {}
+        for one in front.waiting:
+            seconds = speeds.seconds_of(works[one.job_id])
+            if seconds is None and one.job_id != job.id:
+                return _unmeasured(works[one.job_id], "a job that comes first")
+            durations[one.job_id] = seconds or 0.0
+        engaged = [Engaged(card, 0.0) for card in free]
+        left = self._repository.remaining_seconds(one.job_id for one in running)
+        for holder in running:
+            ends_in = _ends_in(works[holder.job_id], *left[holder.job_id], speeds)
+            if ends_in is None:
+                return _unmeasured(works[holder.job_id], "a job that runs")
+            engaged.append(Engaged(holder.card, ends_in, holder.team_id))
+        seconds = start_in_seconds(front, job.id, tuple(engaged), durations)
+        if seconds is None:
+            return Forecast(None, reason="No worker that is there now will take it: see why it waits.")
+        basis: Literal["free_worker", "simulation"] = "free_worker" if seconds == 0 else "simulation"
+        return Forecast(now + timedelta(seconds=seconds), basis)
+
+    def _by_average(self, snapshot: Snapshot, before: int, workers: int, now: datetime) -> Forecast:
+        """All GPUs share the jobs before; each takes as long as those at the front do on average."""
+        works = self._repository.works(one.job_id for one in snapshot.waiting)
+        speeds = Speeds(self._repository.measured({work.base_id for work in works.values()}))
+        known = [seconds for work in works.values() if (seconds := speeds.seconds_of(work)) is not None]
+        if not known:
+            return Forecast(None, reason="No earlier job of the bases that wait has been measured.")
+        mean = sum(known) / len(known)
+        return Forecast(now + timedelta(seconds=mean * before / workers), "average")
+
+
+def _ends_in(work: Work, left_seconds: float | None, ran_seconds: float, speeds: Speeds) -> float | None:
+    if left_seconds is not None:
+        return left_seconds
+    expected = speeds.seconds_of(work)
+    return None if expected is None else max(0.0, expected - ran_seconds)
+
+
+def _unmeasured(work: Work, who: str) -> Forecast:
+    kind = "training" if work.purpose == "training" else "evaluation"
+    return Forecast(None, reason=f"No {kind} of the base '{work.base_id}' has been measured yet, and {who} is one.")

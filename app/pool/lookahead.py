@@ -1,0 +1,89 @@
+"""When a waiting job should start: the picks of the next GPUs that become free, played through.
+
+Each GPU that ends its job takes what `choose` gives it, for as long as earlier jobs say that such a job takes. Nobody
+joins the queue meanwhile and no worker comes or goes: it is a forecast, not a promise.
+"""
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from app.pool.fairshare import choose, ordered
+from app.pool.snapshot import Card, Snapshot, TeamUse, WaitingJob
+
+_LEAST_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engaged:
+    """A worker of the pool, and when it is free: 0 seconds from now if it is."""
+
+    card: Card
+    free_in_seconds: float
+    team_id: str | None = None
+    """Whose job it runs."""
+
+
+def front_of(snapshot: Snapshot, job_id: str) -> Snapshot:
+    """The snapshot with the jobs only that come before this one, and itself."""
+    kept: set[str] = set()
+    for before in ordered(snapshot):
+        kept.add(before)
+        if before == job_id:
+            break
+    return replace(snapshot, waiting=tuple(job for job in snapshot.waiting if job.job_id in kept))
+
+
+def start_in_seconds(
+    snapshot: Snapshot, job_id: str, engaged: tuple[Engaged, ...], durations: Mapping[str, float]
+) -> float | None:
+    """Seconds until the job starts; None if it never does on these workers.
+
+    `snapshot` holds the jobs that come before and the job itself; `durations` says of each how many seconds it takes.
+    """
+    waiting = {job.job_id: job for job in snapshot.waiting}
+    teams = dict(snapshot.teams)
+    ends = [(one.free_in_seconds, number, one) for number, one in enumerate(engaged)]
+    heapq.heapify(ends)
+    idle: list[Engaged] = []
+    number = len(ends)
+    while ends and job_id in waiting:
+        now, _, worker = heapq.heappop(ends)
+        if worker.team_id is not None and worker.team_id in teams:
+            use = teams[worker.team_id]
+            memory = max(0, use.memory_bytes - (worker.card.memory_bytes or 0))
+            teams[worker.team_id] = replace(use, gpus=max(0, use.gpus - 1), memory_bytes=memory)
+        idle.append(worker)
+        for free in tuple(idle):
+            job = _next(snapshot, waiting, teams, free.card, now)
+            if job is None:
+                continue
+            if job.job_id == job_id:
+                return now
+            idle.remove(free)
+            del waiting[job.job_id]
+            use = teams.get(job.team_id, TeamUse())
+            teams[job.team_id] = replace(
+                use,
+                gpus=use.gpus + 1,
+                memory_bytes=use.memory_bytes + (free.card.memory_bytes or 0),
+                served_seconds_ago=-now,
+            )
+            number += 1
+            card = replace(free.card, resident=frozenset({job.base_id}))
+            seconds = max(_LEAST_SECONDS, durations[job.job_id])
+            heapq.heappush(ends, (now + seconds, number, Engaged(card, now + seconds, job.team_id)))
+    return None
+
+
+def _next(
+    snapshot: Snapshot,
+    waiting: Mapping[str, WaitingJob],
+    teams: Mapping[str, TeamUse],
+    card: Card,
+    now: float,
+) -> WaitingJob | None:
+    """What this worker takes then."""
+    older = tuple(replace(job, waited_seconds=job.waited_seconds + now) for job in waiting.values())
+    choice = choose(replace(snapshot, waiting=older, teams=teams, worker=card))
+    return None if choice is None else choice.job
