@@ -31,7 +31,7 @@ class Services:
 
     @cached_property
     def audit(self) -> AuditService:
-        return AuditService(self.work.session)
+        return AuditService(self.work)
 
     @cached_property
     def identity(self) -> IdentityService:

@@ -2,6 +2,7 @@
 
 from app.db.tables.api_keys import ApiKey
 from app.db.tables.audit_events import AuditEvent
+from app.db.tables.audit_heads import AuditHead
 from app.db.tables.base_models import BaseModelRow
 from app.db.tables.checkpoint_permissions import CheckpointPermission
 from app.db.tables.checkpoints import CheckpointRow
@@ -23,6 +24,7 @@ from app.db.tables.workers import Worker
 __all__ = [
     "ApiKey",
     "AuditEvent",
+    "AuditHead",
     "BaseModelRow",
     "CheckpointPermission",
     "CheckpointRow",
