@@ -106,7 +106,10 @@ def verify(entries: Iterable[Entry], *, start: Head, heads: Iterable[Head] = (),
     `heads` are what the chain must lead to: the one beside it in the database, and any that was exported. With
     `is_whole` the rows end where the chain ends, so a head beyond them means that rows were cut off.
     """
-    wanted = {head.sequence: head for head in heads if head.sequence > start.sequence}
+    wanted: dict[int, list[Head]] = {}
+    for head in heads:
+        if head.sequence > start.sequence:
+            wanted.setdefault(head.sequence, []).append(head)
     seen = start
     faults: list[Fault] = []
     broken: list[Entry] = []
@@ -120,12 +123,12 @@ def verify(entries: Iterable[Entry], *, start: Head, heads: Iterable[Head] = (),
             broken.append(entry)
         elif follows and entry.previous_sha256 != seen.sha256 and not _is_named(broken, seen.sequence):
             faults.append(_rewritten(seen.sequence))
-        if (head := wanted.pop(entry.sequence, None)) is not None and head.sha256 != entry.sha256:
+        if any(head.sha256 != entry.sha256 for head in wanted.pop(entry.sequence, [])):
             faults.append(Fault(entry.sequence, "changed", f"row {entry.sequence} is not the one its head was made of"))
         seen = Head(start.team, entry.sequence, entry.sha256)
     faults += _classified(broken)
     if is_whole:
-        faults += [_truncated(seen.sequence, head) for _, head in sorted(wanted.items())[-1:]]
+        faults += [_truncated(seen.sequence, most) for most in sorted(wanted)[-1:]]
     unique = {(fault.sequence, fault.kind): fault for fault in reversed(faults)}
     ordered = sorted(unique.values(), key=lambda fault: fault.sequence)
     return Verdict(checked, seen, tuple(ordered[:_MOST_FAULTS]))
@@ -151,8 +154,8 @@ def _rewritten(sequence: int) -> Fault:
     return Fault(sequence, "changed", f"row {sequence} was rewritten: row {sequence + 1} was made after another one")
 
 
-def _truncated(last: int, head: Head) -> Fault:
-    return Fault(last + 1, "truncated", f"the chain ends at row {last}, and its head says that it had {head.sequence}")
+def _truncated(last: int, most: int) -> Fault:
+    return Fault(last + 1, "truncated", f"the chain ends at row {last}, and its head says that it had {most} rows")
 
 
 def _classified(broken: list[Entry]) -> Iterator[Fault]:

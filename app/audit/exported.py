@@ -58,9 +58,10 @@ def verify_file(path: Path, heads: Iterable[Head] = ()) -> Verdict:
     return Verdict(verdict.checked, verdict.head, (*verdict.faults, *faults[:100]))
 
 
-def _places(path: Path) -> tuple[array[int], array[int], str]:
+def _places(path: Path) -> "tuple[array[int], array[int], str]":
     """For each line its row's number and its offset in bytes; and the team of the first row."""
-    sequences, offsets = array("q"), array("q")
+    sequences: array[int] = array("q")
+    offsets: array[int] = array("q")
     team = ""
     offset = 0
     with path.open("rb") as lines:

@@ -92,9 +92,7 @@ class AuditRepository:
             ascending=ascending,
         )
 
-    def page_of_team(
-        self, team_id: str, *, object_id: str | None, after: int | None, limit: int
-    ) -> Page[AuditEvent]:
+    def page_of_team(self, team_id: str, *, object_id: str | None, after: int | None, limit: int) -> Page[AuditEvent]:
         return fetch_page(
             self._session,
             AuditEvent,

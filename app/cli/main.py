@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.audit import audit
 from app.cli.bases import bases
 from app.cli.chat import chat
 from app.cli.demo_command import demo
@@ -36,7 +37,14 @@ cli.command()(train)
 cli.command()(evaluate)
 cli.command()(chat)
 cli.command()(load)
-for _group, _name in ((bases, "bases"), (files, "files"), (jobs, "jobs"), (models, "models"), (keys, "keys")):
+for _group, _name in (
+    (bases, "bases"),
+    (files, "files"),
+    (jobs, "jobs"),
+    (models, "models"),
+    (keys, "keys"),
+    (audit, "audit"),
+):
     cli.add_typer(_group, name=_name)
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from app.broker import Broker
 from app.contracts.tasks import Queue
+from app.db.scope import OWNER, Scope, ScopedSession, open_session
 from app.logs import logger
 
 
@@ -97,15 +99,24 @@ class Database:
             connect_args={"application_name": "tunesmith", "connect_timeout": 5},
         )
         self._broker = broker
+        self.scope = OWNER
+        """Of transactions whose opener names none."""
 
-    def open(self) -> UnitOfWork:
+    def within(self, scope: Scope) -> "Database":
+        """The same pool, for transactions that begin in this scope."""
+        other = copy(self)
+        other.scope = scope
+        return other
+
+    def open(self, scope: Scope | None = None) -> UnitOfWork:
         """A unit of work whose owner commits and closes it. Connects at the first statement."""
-        return UnitOfWork(Session(self.engine, expire_on_commit=False), self._broker)
+        session = ScopedSession(self.engine, expire_on_commit=False)
+        return UnitOfWork(open_session(session, scope or self.scope), self._broker)
 
     @contextmanager
-    def unit_of_work(self) -> Iterator[UnitOfWork]:
+    def unit_of_work(self, scope: Scope | None = None) -> Iterator[UnitOfWork]:
         """Commit on the way out, roll back on any exception."""
-        work = self.open()
+        work = self.open(scope)
         try:
             yield work
             work.commit()

@@ -15,10 +15,12 @@ from app.db.tables.job_events import JobEvent
 from app.db.tables.job_metrics import JobMetric
 from app.db.tables.jobs import Job
 from app.db.tables.pending_artifacts import PendingArtifact
+from app.db.tables.service_accounts import ServiceAccount
 from app.db.tables.stored_completions import StoredCompletion
 from app.db.tables.teams import Team
 from app.db.tables.tuned_models import TunedModel
 from app.db.tables.uploads import Upload, UploadPart
+from app.db.tables.users import TeamMember, User
 from app.db.tables.workers import Worker
 
 __all__ = [
@@ -37,10 +39,13 @@ __all__ = [
     "JobEvent",
     "JobMetric",
     "PendingArtifact",
+    "ServiceAccount",
     "StoredCompletion",
     "Team",
+    "TeamMember",
     "TunedModel",
     "Upload",
     "UploadPart",
+    "User",
     "Worker",
 ]
