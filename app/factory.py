@@ -12,6 +12,9 @@ from app.evals.service import EvalService
 from app.evals.worker_service import EvalWorkerService
 from app.files.service import FileService
 from app.files.uploads import UploadService
+from app.identity.accounts import AccountService
+from app.identity.people import PeopleService
+from app.identity.projects import ProjectService
 from app.identity.service import IdentityService
 from app.jobs.evaluations import EvaluationService
 from app.jobs.queue_service import QueueService
@@ -33,11 +36,23 @@ class Services:
 
     @cached_property
     def audit(self) -> AuditService:
-        return AuditService(self.work.session)
+        return AuditService(self.work)
 
     @cached_property
     def identity(self) -> IdentityService:
         return IdentityService(self.work, self.audit, self.context.clock)
+
+    @cached_property
+    def projects(self) -> ProjectService:
+        return ProjectService(self.work, self.identity, self.audit, self.context.clock)
+
+    @cached_property
+    def accounts(self) -> AccountService:
+        return AccountService(self.work, self.identity, self.projects, self.audit, self.context.clock)
+
+    @cached_property
+    def people(self) -> PeopleService:
+        return PeopleService(self.work, self.projects, self.audit, self.context.clock)
 
     @cached_property
     def files(self) -> FileService:

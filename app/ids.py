@@ -15,6 +15,8 @@ class Prefix(StrEnum):
     CHECKPOINT = "ftckpt_"
     TEAM = "team_"
     KEY = "key_"
+    SERVICE_ACCOUNT = "svcacct_"
+    USER = "user-"
     UPLOAD = "upload_"
     PART = "part_"
     PERMISSION = "cp_"

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+import app.audit.organization_routes
 import app.audit.routes
 import app.bases.routes
 import app.chat.predict_routes
@@ -14,6 +15,9 @@ import app.evals.grader_routes
 import app.evals.routes
 import app.files.routes
 import app.files.upload_routes
+import app.identity.admin_key_routes
+import app.identity.people_routes
+import app.identity.project_routes
 import app.identity.routes
 import app.jobs.evaluation_routes
 import app.jobs.routes
@@ -32,7 +36,11 @@ from app.settings import load_settings
 ROUTERS = (
     health.router,
     app.audit.routes.router,
+    app.audit.organization_routes.router,
     app.identity.routes.router,
+    app.identity.project_routes.router,
+    app.identity.people_routes.router,
+    app.identity.admin_key_routes.router,
     app.files.routes.router,
     app.files.upload_routes.router,
     app.bases.routes.router,

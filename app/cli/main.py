@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.audit import audit
 from app.cli.bases import bases
 from app.cli.chat import chat
 from app.cli.demo_command import demo
@@ -44,6 +45,7 @@ for _group, _name in (
     (models, "models"),
     (keys, "keys"),
     (pool, "pool"),
+    (audit, "audit"),
 ):
     cli.add_typer(_group, name=_name)
 
