@@ -20,6 +20,9 @@ from app.pool.service import PoolService
 from app.previews.service import PreviewService
 from app.registry.service import RegistryService
 from app.stages.service import StageService
+from app.webhooks.delivering import DeliveryService
+from app.webhooks.outbox import Outbox
+from app.webhooks.service import WebhookService
 
 
 class Services:
@@ -36,6 +39,18 @@ class Services:
     @cached_property
     def identity(self) -> IdentityService:
         return IdentityService(self.work, self.audit, self.context.clock)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(self.work.session)
+
+    @cached_property
+    def webhooks(self) -> WebhookService:
+        return WebhookService(self.work, self.context, self.audit)
+
+    @cached_property
+    def deliveries(self) -> DeliveryService:
+        return DeliveryService(self.work, self.context, self.webhooks, self.audit)
 
     @cached_property
     def files(self) -> FileService:
@@ -63,16 +78,24 @@ class Services:
 
     @cached_property
     def jobs(self) -> JobService:
-        return JobService(self.work, self.context, self.files, self.bases, self.registry, self.audit)
+        return JobService(self.work, self.context, self.files, self.bases, self.registry, self.audit, self.outbox)
 
     @cached_property
     def evaluations(self) -> EvaluationService:
-        return EvaluationService(self.work, self.files, self.registry, self.audit)
+        return EvaluationService(self.work, self.files, self.registry, self.audit, self.outbox)
 
     @cached_property
     def job_worker(self) -> JobWorkerService:
         return JobWorkerService(
-            self.work, self.context, self.files, self.datasets, self.bases, self.registry, self.pool, self.audit
+            self.work,
+            self.context,
+            self.files,
+            self.datasets,
+            self.bases,
+            self.registry,
+            self.pool,
+            self.audit,
+            self.outbox,
         )
 
     @cached_property
@@ -85,11 +108,11 @@ class Services:
 
     @cached_property
     def evals(self) -> EvalService:
-        return EvalService(self.work, self.context, self.files, self.chat, self.audit)
+        return EvalService(self.work, self.context, self.files, self.chat, self.audit, self.outbox)
 
     @cached_property
     def eval_worker(self) -> EvalWorkerService:
-        return EvalWorkerService(self.work, self.context, self.files, self.chat, self.audit)
+        return EvalWorkerService(self.work, self.context, self.files, self.chat, self.audit, self.outbox)
 
     @cached_property
     def previews(self) -> PreviewService:

@@ -37,6 +37,10 @@ class Settings(BaseModel):
     engine_dtype: Literal["bfloat16", "float32"] | None = Field(
         default=None, description="of the base; default: bfloat16 where the device computes in it"
     )
+    webhook_allowed_hosts: str = Field(
+        default="", description="host or host:port, separated by commas: webhooks may go there though private or http"
+    )
+    webhook_disable_after_days: float = Field(default=5.0, gt=0, description="without one success")
     database_pool_size: int = Field(default=10, ge=1)
     s3_endpoint_url: str | None = None
 

@@ -21,6 +21,7 @@ from app.cli.models import models
 from app.cli.preview import preview
 from app.cli.session import Session
 from app.cli.up import up
+from app.cli.webhooks import webhooks
 
 cli = typer.Typer(
     name="tunesmith",
@@ -36,7 +37,14 @@ cli.command()(train)
 cli.command()(evaluate)
 cli.command()(chat)
 cli.command()(load)
-for _group, _name in ((bases, "bases"), (files, "files"), (jobs, "jobs"), (models, "models"), (keys, "keys")):
+for _group, _name in (
+    (bases, "bases"),
+    (files, "files"),
+    (jobs, "jobs"),
+    (models, "models"),
+    (keys, "keys"),
+    (webhooks, "webhooks"),
+):
     cli.add_typer(_group, name=_name)
 
 

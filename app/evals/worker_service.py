@@ -30,6 +30,8 @@ from app.ids import Prefix, new_id
 from app.jobs.ending import backoff_seconds
 from app.jobs.fencing import Fenced
 from app.jobs.worker_messages import Directive
+from app.webhooks.event_types import of_run
+from app.webhooks.outbox import Outbox
 
 _STATUS = {"passed": "pass", "failed": "fail", "errored": "error"}
 
@@ -37,14 +39,21 @@ _STATUS = {"passed": "pass", "failed": "fail", "errored": "error"}
 class EvalWorkerService:
     """Claims, items and endings of runs."""
 
-    def __init__(
-        self, work: UnitOfWork, context: Context, files: FileService, chat: ChatService, audit: AuditService
+    def __init__(  # noqa: PLR0917 - called by the factory alone
+        self,
+        work: UnitOfWork,
+        context: Context,
+        files: FileService,
+        chat: ChatService,
+        audit: AuditService,
+        outbox: Outbox,
     ) -> None:
         self._work = work
         self._settings = context.settings
         self._files = files
         self._chat = chat
         self._audit = audit
+        self._outbox = outbox
         self._repository = EvalRepository(work.session)
 
     def claim(self, owner: str) -> RunTask | None:
@@ -218,6 +227,7 @@ class EvalWorkerService:
         run.status = status
         run.finished_at = self._repository.now()
         self._audit.record(run.team_id, actor, action, run.id, fence=run.fence, **data)
+        self._outbox.announce(run.team_id, of_run(status), run.id)
 
     def _held(self, run_id: str, fence: int) -> EvalRun:
         run = self._repository.lock_held(run_id, fence)

@@ -26,18 +26,21 @@ from app.jobs.service import News, fine_tune_file, read_news
 from app.jobs.states import Event, IllegalTransition, JobPurpose, Status, after
 from app.jobs.submission import check_sheet
 from app.registry.service import RegistryService, ResolvedModel
+from app.webhooks.outbox import Outbox
 
 _LIKE_TRAINING = ("seed", "priority", "method", "hyperparameters", "training", "spec")
 
 
 class EvaluationService:
-    def __init__(self, work: UnitOfWork, files: FileService, registry: RegistryService, audit: AuditService) -> None:
+    def __init__(
+        self, work: UnitOfWork, files: FileService, registry: RegistryService, audit: AuditService, outbox: Outbox
+    ) -> None:
         self._work = work
         self._files = files
         self._registry = registry
         self._audit = audit
         self._repository = JobRepository(work.session)
-        self._ledger = JobLedger(self._repository, audit)
+        self._ledger = JobLedger(self._repository, audit, outbox)
 
     def submit(self, caller: Caller, body: EvaluationCreate) -> Job:
         """A new evaluation in `validating_files`. `InvalidInput` names the field that is wrong."""

@@ -31,6 +31,7 @@ from app.pool.fairshare import explain, position
 from app.pool.service import PoolService
 from app.registry.naming import is_suffix
 from app.registry.service import RegistryService, ResolvedModel
+from app.webhooks.outbox import Outbox
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class JobService:
         bases: BaseService,
         registry: RegistryService,
         audit: AuditService,
+        outbox: Outbox,
     ) -> None:
         self._work = work
         self._files = files
@@ -67,7 +69,7 @@ class JobService:
         self._audit = audit
         self._pool = PoolService(work, context)
         self._repository = JobRepository(work.session)
-        self._ledger = JobLedger(self._repository, audit)
+        self._ledger = JobLedger(self._repository, audit, outbox)
 
     def submit(self, caller: Caller, body: JobCreate) -> Job:
         """A new job in `validating_files`. `InvalidInput` names the field that is wrong."""

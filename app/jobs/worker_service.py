@@ -32,6 +32,7 @@ from app.jobs.worker_messages import Directive, PublishedAdapter, TrainingTask, 
 from app.pool.service import PoolService
 from app.registry.service import RegistryService
 from app.reports.words import summary
+from app.webhooks.outbox import Outbox
 
 _REAPED_AT_ONCE = 100
 
@@ -49,13 +50,14 @@ class JobWorkerService:
         registry: RegistryService,
         pool: PoolService,
         audit: AuditService,
+        outbox: Outbox,
     ) -> None:
         self._work = work
         self._settings = context.settings
         self._pool = pool
         self._datasets = datasets
         self._repository = JobRepository(work.session)
-        self._ledger = JobLedger(self._repository, audit)
+        self._ledger = JobLedger(self._repository, audit, outbox)
         self._endings = JobEndings(work, self._repository, self._ledger, max_attempts=context.settings.max_attempts)
         self._claims = JobClaims(self._repository, self._ledger, self._endings, files, bases)
         self._results = JobResults(work, self._repository, self._ledger, files, registry)

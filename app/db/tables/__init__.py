@@ -18,6 +18,7 @@ from app.db.tables.stored_completions import StoredCompletion
 from app.db.tables.teams import Team
 from app.db.tables.tuned_models import TunedModel
 from app.db.tables.uploads import Upload, UploadPart
+from app.db.tables.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.tables.workers import Worker
 
 __all__ = [
@@ -40,5 +41,7 @@ __all__ = [
     "TunedModel",
     "Upload",
     "UploadPart",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Worker",
 ]

@@ -125,3 +125,21 @@ def test_the_version_is_printed(run):
     code, out, _ = run("version")
     assert code == 0
     assert out.strip()
+
+
+def test_a_webhook_endpoint_is_made_changed_and_deleted(run):
+    code, out, _ = run("--json", "webhooks", "create", "https://hooks.example.com/x", "--name", "ci")
+    assert code == 0
+    endpoint = json.loads(out)
+    assert endpoint["signing_secret"].startswith("whsec_")
+    assert endpoint["id"] in run("webhooks", "list")[1]
+    assert "budget.warned" in run("webhooks", "events")[1]
+    assert run("webhooks", "update", endpoint["id"], "--event", "eval.run.failed", "--disable")[0] == 0
+    assert "Disabled by its team." in run("webhooks", "show", endpoint["id"])[1]
+    assert "whsec_" in run("webhooks", "rotate", endpoint["id"], "--keep-old")[1]
+    assert "No deliveries yet." in run("webhooks", "deliveries", endpoint["id"])[1]
+    assert "no delivery 'whd_x'" in run("webhooks", "replay", endpoint["id"], "whd_x")[2]
+    assert run("webhooks", "delete", endpoint["id"])[0] == 0
+    code, _, err = run("webhooks", "create", "http://127.0.0.1/")
+    assert code == 1
+    assert "only https" in err
