@@ -20,6 +20,8 @@ from app.pool.service import PoolService
 from app.previews.service import PreviewService
 from app.registry.service import RegistryService
 from app.stages.service import StageService
+from app.usage.ledger import UsageLedger
+from app.usage.service import UsageService
 from app.webhooks.delivering import DeliveryService
 from app.webhooks.outbox import Outbox
 from app.webhooks.service import WebhookService
@@ -51,6 +53,14 @@ class Services:
     @cached_property
     def deliveries(self) -> DeliveryService:
         return DeliveryService(self.work, self.context, self.webhooks, self.audit)
+
+    @cached_property
+    def usage_ledger(self) -> UsageLedger:
+        return UsageLedger(self.work.session, self.context.settings)
+
+    @cached_property
+    def usage(self) -> UsageService:
+        return UsageService(self.work, self.context, self.audit)
 
     @cached_property
     def files(self) -> FileService:
@@ -96,6 +106,7 @@ class Services:
             self.pool,
             self.audit,
             self.outbox,
+            self.usage_ledger,
         )
 
     @cached_property
@@ -112,7 +123,9 @@ class Services:
 
     @cached_property
     def eval_worker(self) -> EvalWorkerService:
-        return EvalWorkerService(self.work, self.context, self.files, self.chat, self.audit, self.outbox)
+        return EvalWorkerService(
+            self.work, self.context, self.files, self.chat, self.audit, self.outbox, self.usage_ledger
+        )
 
     @cached_property
     def previews(self) -> PreviewService:

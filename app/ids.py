@@ -28,6 +28,7 @@ class Prefix(StrEnum):
     WEBHOOK_ENDPOINT = "whe_"
     WEBHOOK_DELIVERY = "whd_"
     WEBHOOK_EVENT = "evt_"
+    PRICE = "price_"
 
 
 def random_text(length: int) -> str:

@@ -21,6 +21,7 @@ import app.pool.routes
 import app.previews.routes
 import app.registry.routes
 import app.stages.routes
+import app.usage.routes
 import app.webhooks.routes
 from app import logs
 from app.api import errors, health
@@ -47,6 +48,7 @@ ROUTERS = (
     app.previews.routes.router,
     app.evals.routes.router,
     app.evals.grader_routes.router,
+    app.usage.routes.router,
     app.webhooks.routes.router,
 )
 

@@ -21,6 +21,7 @@ from app.cli.models import models
 from app.cli.preview import preview
 from app.cli.session import Session
 from app.cli.up import up
+from app.cli.usage import usage
 from app.cli.webhooks import webhooks
 
 cli = typer.Typer(
@@ -37,6 +38,7 @@ cli.command()(train)
 cli.command()(evaluate)
 cli.command()(chat)
 cli.command()(load)
+cli.command()(usage)
 for _group, _name in (
     (bases, "bases"),
     (files, "files"),

@@ -9,6 +9,7 @@ from app.jobs.ledger import JobLedger
 from app.jobs.repository import JobRepository
 from app.jobs.results import JobResults
 from app.jobs.states import TERMINAL, Event, JobPurpose, Status
+from app.usage.ledger import UsageLedger
 
 FIRST_DELAY_SECONDS = 2.0
 MAX_DELAY_SECONDS = 60.0
@@ -22,10 +23,13 @@ def backoff_seconds(attempts: int) -> float:
 class JobEndings:
     """Expects the job's row to be locked and its lease to be held (or run out)."""
 
-    def __init__(self, work: UnitOfWork, repository: JobRepository, ledger: JobLedger, *, max_attempts: int) -> None:
+    def __init__(
+        self, work: UnitOfWork, repository: JobRepository, ledger: JobLedger, usage: UsageLedger, *, max_attempts: int
+    ) -> None:
         self._work = work
         self._repository = repository
         self._ledger = ledger
+        self._usage = usage
         self._max_attempts = max_attempts
 
     def release(self, job: Job, actor: str) -> None:
@@ -85,6 +89,7 @@ class JobEndings:
         self.free(job)
 
     def free(self, job: Job) -> None:
-        """Nobody holds the job any more."""
+        """Nobody holds the job any more; what its lease has used is written down."""
+        self._usage.end_lease(job)
         job.owner = None
         job.lease_until = None

@@ -32,6 +32,7 @@ from app.jobs.worker_messages import Directive, PublishedAdapter, TrainingTask, 
 from app.pool.service import PoolService
 from app.registry.service import RegistryService
 from app.reports.words import summary
+from app.usage.ledger import UsageLedger
 from app.webhooks.outbox import Outbox
 
 _REAPED_AT_ONCE = 100
@@ -51,6 +52,7 @@ class JobWorkerService:
         pool: PoolService,
         audit: AuditService,
         outbox: Outbox,
+        usage: UsageLedger,
     ) -> None:
         self._work = work
         self._settings = context.settings
@@ -58,7 +60,10 @@ class JobWorkerService:
         self._datasets = datasets
         self._repository = JobRepository(work.session)
         self._ledger = JobLedger(self._repository, audit, outbox)
-        self._endings = JobEndings(work, self._repository, self._ledger, max_attempts=context.settings.max_attempts)
+        self._usage = usage
+        self._endings = JobEndings(
+            work, self._repository, self._ledger, usage, max_attempts=context.settings.max_attempts
+        )
         self._claims = JobClaims(self._repository, self._ledger, self._endings, files, bases)
         self._results = JobResults(work, self._repository, self._ledger, files, registry)
 
@@ -107,6 +112,7 @@ class JobWorkerService:
             return None
         job = self._held(claim.job_id, claim.fence)
         self._ledger.started(job, _actor(job))
+        self._usage.begin_lease(job)
         try:
             return self._claims.training_task(job)
         except NotFound as error:

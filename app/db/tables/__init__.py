@@ -18,6 +18,7 @@ from app.db.tables.stored_completions import StoredCompletion
 from app.db.tables.teams import Team
 from app.db.tables.tuned_models import TunedModel
 from app.db.tables.uploads import Upload, UploadPart
+from app.db.tables.usage import GpuLease, GpuReservation, Price, TeamBudget, UsageRecord
 from app.db.tables.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.tables.workers import Worker
 
@@ -31,16 +32,21 @@ __all__ = [
     "EvalOutputItem",
     "EvalRun",
     "File",
+    "GpuLease",
+    "GpuReservation",
     "IdempotencyKey",
     "Job",
     "JobEvent",
     "JobMetric",
     "PendingArtifact",
+    "Price",
     "StoredCompletion",
     "Team",
+    "TeamBudget",
     "TunedModel",
     "Upload",
     "UploadPart",
+    "UsageRecord",
     "WebhookDelivery",
     "WebhookEndpoint",
     "Worker",
