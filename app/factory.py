@@ -20,6 +20,7 @@ from app.pool.service import PoolService
 from app.previews.service import PreviewService
 from app.registry.service import RegistryService
 from app.stages.service import StageService
+from app.usage.budgets import BudgetService
 from app.usage.ledger import UsageLedger
 from app.usage.service import UsageService
 from app.webhooks.delivering import DeliveryService
@@ -59,16 +60,20 @@ class Services:
         return UsageLedger(self.work.session, self.context.settings)
 
     @cached_property
+    def budgets(self) -> BudgetService:
+        return BudgetService(self.work.session, self.context.settings, self.outbox, self.audit)
+
+    @cached_property
     def usage(self) -> UsageService:
         return UsageService(self.work, self.context, self.audit)
 
     @cached_property
     def files(self) -> FileService:
-        return FileService(self.work, self.context, self.audit)
+        return FileService(self.work, self.context, self.audit, self.budgets)
 
     @cached_property
     def uploads(self) -> UploadService:
-        return UploadService(self.work, self.context, self.files, self.audit)
+        return UploadService(self.work, self.context, self.files, self.audit, self.budgets)
 
     @cached_property
     def datasets(self) -> DatasetService:
@@ -88,11 +93,13 @@ class Services:
 
     @cached_property
     def jobs(self) -> JobService:
-        return JobService(self.work, self.context, self.files, self.bases, self.registry, self.audit, self.outbox)
+        return JobService(
+            self.work, self.context, self.files, self.bases, self.registry, self.audit, self.outbox, self.budgets
+        )
 
     @cached_property
     def evaluations(self) -> EvaluationService:
-        return EvaluationService(self.work, self.files, self.registry, self.audit, self.outbox)
+        return EvaluationService(self.work, self.files, self.registry, self.audit, self.outbox, self.budgets)
 
     @cached_property
     def job_worker(self) -> JobWorkerService:
@@ -107,6 +114,7 @@ class Services:
             self.audit,
             self.outbox,
             self.usage_ledger,
+            self.budgets,
         )
 
     @cached_property

@@ -31,6 +31,7 @@ from app.pool.fairshare import explain, position
 from app.pool.service import PoolService
 from app.registry.naming import is_suffix
 from app.registry.service import RegistryService, ResolvedModel
+from app.usage.budgets import BudgetService
 from app.webhooks.outbox import Outbox
 
 
@@ -61,15 +62,17 @@ class JobService:
         registry: RegistryService,
         audit: AuditService,
         outbox: Outbox,
+        budgets: BudgetService,
     ) -> None:
         self._work = work
         self._files = files
         self._bases = bases
         self._registry = registry
         self._audit = audit
+        self._budgets = budgets
         self._pool = PoolService(work, context)
         self._repository = JobRepository(work.session)
-        self._ledger = JobLedger(self._repository, audit, outbox)
+        self._ledger = JobLedger(self._repository, audit, outbox, budgets)
 
     def submit(self, caller: Caller, body: JobCreate) -> Job:
         """A new job in `validating_files`. `InvalidInput` names the field that is wrong."""
@@ -112,6 +115,7 @@ class JobService:
             else [item.model_dump(mode="json", exclude_none=True) for item in body.integrations],
         )
         self._repository.add(job)
+        self._reserve(job)
         self._audit.record(
             caller.team_id,
             caller.actor,
@@ -181,6 +185,8 @@ class JobService:
         # For the error of a job that cannot be resumed.
         _following(job, Event.RESUME)
         following = resumed(Status(job.status), is_validated=job.spec is not None)
+        if job.status == Status.PAUSED:
+            self._reserve(job)
         self._move(job, following, Event.RESUME, caller, event_texts.RESUMED)
         if following is Status.QUEUED:
             self._work.ring(Queue.GPU)
@@ -214,6 +220,10 @@ class JobService:
     def _move(self, job: Job, following: Status, event: Event, caller: Caller, said: str) -> None:
         self._ledger.move(job, following, event, caller.actor, said)
         self._repository.flush()
+
+    def _reserve(self, job: Job) -> None:
+        """`QuotaExceeded` if the team's budget has no room for what the job still needs."""
+        self._budgets.reserve(job.team_id, job.id, None, None)
 
     def _resolve(self, caller: Caller, model_id: str) -> ResolvedModel:
         """A base, or a fine-tuned model to continue from."""

@@ -9,13 +9,18 @@ from starlette.responses import Response
 
 from app.api.dependencies import ContextDep, ServicesDep, allow
 from app.api.edge import WorkRoute
+from app.db.tables import TeamBudget
 from app.errors import InvalidInput
+from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
 from app.usage.buckets import DEFAULT_LIMITS, BucketWidth, GroupBy
 from app.usage.kinds import Kind
 from app.usage.schemas import (
     KINDS_OF_USAGE,
+    BudgetObject,
+    BudgetSet,
+    BudgetUseObject,
     PriceCreate,
     PriceList,
     PriceObject,
@@ -104,6 +109,34 @@ def list_prices(caller: Reader, services: ServicesDep, context: ContextDep) -> P
 def set_price(caller: Operator, services: ServicesDep, context: ContextDep, body: PriceCreate) -> PriceObject:
     """Set what one unit costs from a moment on. What was used before keeps its price."""
     return price_object(services.usage.set_price(caller, body), context.settings.currency)
+
+
+@router.get("/projects/{project_id}/budget")
+def get_budget(project_id: str, caller: Admin, services: ServicesDep) -> BudgetObject:
+    """A team's limits, and what it has used and reserved of them."""
+    return _budget_object(services, services.budgets.get(caller, project_id))
+
+
+@router.post("/projects/{project_id}/budget")
+def set_budget(project_id: str, caller: Operator, services: ServicesDep, body: BudgetSet) -> BudgetObject:
+    """Limit what a team may use in a month, and store. Fields left out stay as they are; null takes a limit away."""
+    return _budget_object(services, services.budgets.set(caller, project_id, body))
+
+
+def _budget_object(services: Services, budget: TeamBudget) -> BudgetObject:
+    standing = services.budgets.standing(budget.team_id)
+    return BudgetObject(
+        project_id=budget.team_id,
+        gpu_seconds_per_month=budget.gpu_seconds_per_month,
+        cost_per_month=None if budget.cost_per_month is None else float(budget.cost_per_month),
+        storage_bytes=budget.storage_bytes,
+        warn_at=budget.warn_at,
+        currency=services.context.settings.currency,
+        month=f"{standing.month:%Y-%m}",
+        used=BudgetUseObject(gpu_seconds=standing.used_seconds, cost=float(standing.used_cost)),
+        reserved=BudgetUseObject(gpu_seconds=standing.reserved_seconds, cost=float(standing.reserved_cost)),
+        stored_bytes=services.budgets.stored_bytes(budget.team_id),
+    )
 
 
 def _listed(request: Request, name: str) -> tuple[str, ...]:

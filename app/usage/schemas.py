@@ -27,6 +27,38 @@ class PriceCreate(BaseModel):
     )
 
 
+class BudgetSet(BaseModel):
+    """Fields left out stay as they are; null takes a limit away."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    gpu_seconds_per_month: Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)] | None = None
+    cost_per_month: Annotated[Decimal, Field(ge=0, le=_MAX_AMOUNT, max_digits=20, decimal_places=10)] | None = None
+    storage_bytes: Annotated[int, Field(strict=True, ge=0, le=2**62)] | None = None
+    warn_at: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
+        default=0.8, description="share of a limit at which a warning goes out"
+    )
+
+
+class BudgetUseObject(BaseModel):
+    gpu_seconds: float
+    cost: float
+
+
+class BudgetObject(BaseModel):
+    object: Literal["organization.project.budget"] = "organization.project.budget"
+    project_id: str
+    gpu_seconds_per_month: float | None
+    cost_per_month: float | None
+    storage_bytes: int | None
+    warn_at: float
+    currency: str
+    month: str = Field(description="the current one, UTC")
+    used: BudgetUseObject
+    reserved: BudgetUseObject = Field(description="what open jobs may still use of what they reserved")
+    stored_bytes: int
+
+
 class PriceObject(BaseModel):
     id: str
     object: Literal["organization.price"] = "organization.price"
