@@ -27,6 +27,10 @@ class Prefix(StrEnum):
     EVAL = "eval_"
     EVAL_RUN = "evalrun_"
     OUTPUT_ITEM = "outputitem_"
+    WEBHOOK_ENDPOINT = "whe_"
+    WEBHOOK_DELIVERY = "whd_"
+    WEBHOOK_EVENT = "evt_"
+    PRICE = "price_"
 
 
 def random_text(length: int) -> str:

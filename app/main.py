@@ -25,6 +25,8 @@ import app.pool.routes
 import app.previews.routes
 import app.registry.routes
 import app.stages.routes
+import app.usage.routes
+import app.webhooks.routes
 from app import logs
 from app.api import errors, health
 from app.api.middleware import BodyMiddleware, RequestMiddleware
@@ -54,6 +56,8 @@ ROUTERS = (
     app.previews.routes.router,
     app.evals.routes.router,
     app.evals.grader_routes.router,
+    app.usage.routes.router,
+    app.webhooks.routes.router,
 )
 
 

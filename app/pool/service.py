@@ -17,7 +17,7 @@ from app.pool.overview import PoolView, WorkerView, look
 from app.pool.preemption import Preemption, RunningJob, is_claimants, victim
 from app.pool.repository import PoolRepository
 from app.pool.snapshot import Card, Snapshot
-from app.pool.snapshot_rows import SnapshotRows
+from app.pool.snapshot_repository import SnapshotRows
 
 # A worker not heard of for so long is not counted on.
 _SILENT_SECONDS = 600.0

@@ -21,7 +21,9 @@ from app.db.tables.team_limits import TeamLimits
 from app.db.tables.teams import Team
 from app.db.tables.tuned_models import TunedModel
 from app.db.tables.uploads import Upload, UploadPart
+from app.db.tables.usage import GpuLease, GpuReservation, Price, TeamBudget, UsageRecord
 from app.db.tables.users import TeamMember, User
+from app.db.tables.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.tables.workers import Worker
 
 __all__ = [
@@ -35,19 +37,26 @@ __all__ = [
     "EvalOutputItem",
     "EvalRun",
     "File",
+    "GpuLease",
+    "GpuReservation",
     "IdempotencyKey",
     "Job",
     "JobEvent",
     "JobMetric",
     "PendingArtifact",
+    "Price",
     "ServiceAccount",
     "StoredCompletion",
     "Team",
+    "TeamBudget",
     "TeamLimits",
     "TeamMember",
     "TunedModel",
     "Upload",
     "UploadPart",
+    "UsageRecord",
     "User",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Worker",
 ]
