@@ -13,20 +13,20 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Row,
-    Select,
     and_,
     func,
     or_,
     select,
 )
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from app.db.tables import BaseModelRow, Job, Team, TeamLimits, Worker
-from app.pool.conditions import QUEUED, VALIDATING, card_of, claimable, has_status, running_job
+from app.db.tables import BaseModelRow, Job, Worker
+from app.pool.conditions import QUEUED, card_of, claimable, has_status, running_job
 from app.pool.fairshare import choose
 from app.pool.heads import first_jobs
 from app.pool.preemption import RunningJob
 from app.pool.snapshot import AGING_SECONDS, Capacity, Card, Needs, Snapshot, TeamUse, WaitingJob
+from app.pool.team_uses import team_uses
 
 _PRIORITIES = (-1, 0, 1)
 
@@ -44,7 +44,7 @@ class SnapshotRows:
         heads = _distinct(_waiting(row, now) for row in first_jobs(self._session, status, now, worker))
         snapshot = Snapshot(
             waiting=heads,
-            teams=self._uses(status, {job.team_id for job in heads}, now, {}),
+            teams=team_uses(self._session, status, {job.team_id for job in heads}, now),
             capacity=capacity,
             worker=worker,
         )
@@ -76,7 +76,7 @@ class SnapshotRows:
             )
         return Snapshot(
             waiting=tuple(waiting.values()),
-            teams=self._uses(QUEUED, {*counts, job.team_id}, now, counts),
+            teams=team_uses(self._session, QUEUED, {*counts, job.team_id}, now, counts=counts),
             capacity=capacity,
             cards=self.cards(),
         )
@@ -87,7 +87,7 @@ class SnapshotRows:
         waiting = tuple(_waiting(row, now) for row in first_jobs(self._session, QUEUED, now, None, depth=depth))
         return Snapshot(
             waiting=waiting,
-            teams=self._uses(QUEUED, {job.team_id for job in waiting}, now, {}),
+            teams=team_uses(self._session, QUEUED, {job.team_id for job in waiting}, now),
             capacity=capacity,
             cards=self.cards(),
         )
@@ -100,7 +100,7 @@ class SnapshotRows:
         counts = Counter(job.team_id for job in waiting)
         snapshot = Snapshot(
             waiting=waiting,
-            teams=self._uses(QUEUED, None, now, counts),
+            teams=team_uses(self._session, QUEUED, counts, now, counts=counts, with_holders=True),
             capacity=capacity,
         )
         rows: Sequence[Any] = self._session.execute(
@@ -154,7 +154,8 @@ class SnapshotRows:
     def all_uses(self) -> dict[str, TeamUse]:
         """Of all teams that run or wait."""
         now = self.now()
-        return self._uses(QUEUED, None, now, self.waiting_counts(now))
+        counts = self.waiting_counts(now)
+        return team_uses(self._session, QUEUED, counts, now, counts=counts, with_holders=True)
 
     def _is_alive(self) -> ColumnElement[bool]:
         return Worker.heartbeat_at > func.clock_timestamp() - timedelta(seconds=self._alive_seconds)
@@ -185,49 +186,6 @@ class SnapshotRows:
             Job.team_id == job.team_id, has_status(QUEUED), claimable(now), or_(*before)
         )
         return self._session.scalars(statement).one()
-
-    def _uses(
-        self, status: str, team_ids: set[str] | None, now: datetime, counts: dict[str, int]
-    ) -> dict[str, TeamUse]:
-        """What these teams (None: all that run or wait) have of the same kind of worker, and may have."""
-        trains = status != VALIDATING
-        holder = aliased(Worker)
-        held = self._session.execute(
-            select(Job.team_id, func.count(), func.coalesce(func.sum(holder.memory_bytes), 0))
-            .outerjoin(holder, Job.owner == holder.id + "/" + holder.incarnation)
-            .where(Job.owner.is_not(None), Job.status != VALIDATING if trains else Job.status == VALIDATING)
-            .group_by(Job.team_id)
-        )
-        in_use = {team_id: (number, int(memory or 0) if trains else 0) for team_id, number, memory in held}
-        uses = {}
-        team_ids = {*in_use, *counts} if team_ids is None else team_ids
-        for team_id, weight, max_gpus, served_at in self._session.execute(_limits_and_turns(team_ids)):
-            gpus, memory = in_use.get(team_id, (0, 0))
-            uses[team_id] = TeamUse(
-                gpus=gpus,
-                memory_bytes=memory,
-                weight=1.0 if weight is None else weight,
-                max_gpus=max_gpus if trains else None,
-                served_seconds_ago=float("inf") if served_at is None else (now - served_at).total_seconds(),
-                waiting=counts.get(team_id, 0),
-            )
-        return uses
-
-
-def _limits_and_turns(team_ids: set[str]) -> Select[*tuple[Any, ...]]:
-    """Limits of these teams, and when each last got a GPU: one index probe a team, never a walk over old jobs."""
-    last = (
-        select(Job.claimed_at)
-        .where(Job.team_id == Team.id, Job.claimed_at.is_not(None))
-        .order_by(Job.claimed_at.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    return (
-        select(Team.id, TeamLimits.weight, TeamLimits.max_gpus, last)
-        .outerjoin(TeamLimits, TeamLimits.team_id == Team.id)
-        .where(Team.id.in_(sorted(team_ids)))
-    )
 
 
 def _waiting(row: Row[Any] | Job, now: datetime) -> WaitingJob:
