@@ -28,8 +28,8 @@ def show(context: typer.Context) -> None:
     session.show_list([_worker_row(worker) for worker in found["workers"]], columns, nothing="No workers are there.")
     used = found["utilisation"]
     print(f"\n{used['busy']} of {used['gpus']} GPUs are in use.\n")
-    columns = ("team", "running", "queued", "weight", "max_gpus")
-    session.show_list(found["queue"], columns, nothing="Nothing runs and nothing waits.")
+    of_team = ("team", "running", "queued", "weight", "max_gpus")
+    session.show_list(found["queue"], of_team, nothing="Nothing runs and nothing waits.")
 
 
 @pool.command("drain")

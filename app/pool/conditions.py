@@ -38,21 +38,6 @@ def has_status(status: str) -> ColumnElement[bool]:
     return Job.status == literal_column(f"'{status}'")
 
 
-def fitting(worker: Card | None) -> list[ColumnElement[bool]]:
-    """As `snapshot.fits`, for rows."""
-    if worker is None:
-        return []
-    where: list[ColumnElement[bool]] = []
-    if worker.bases is not None:
-        where.append(Job.base_id.in_(sorted(worker.bases)))
-    if worker.memory_bytes is not None:
-        where.append(or_(Job.memory_bytes.is_(None), Job.memory_bytes <= worker.memory_bytes))
-        where.append(or_(Job.compute_capability.is_(None), Job.compute_capability <= (worker.compute_capability or 0)))
-    elif worker.compute_capability is not None:
-        where.append(or_(Job.compute_capability.is_(None), Job.compute_capability <= worker.compute_capability))
-    return where
-
-
 def running_job(job: Job, worker: Worker, now: datetime) -> RunningJob:
     def since(moment: datetime | None) -> float:
         return float("inf") if moment is None else (now - moment).total_seconds()

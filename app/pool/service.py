@@ -95,7 +95,7 @@ class PoolService:
         return self._rows.for_explanation(job)
 
     def look_ahead(self, depth: int) -> tuple[Snapshot, tuple[RunningJob, ...], tuple[Card, ...], datetime]:
-        """The first jobs of each team and priority, what runs, which workers are free, and the database's time."""
+        """The first jobs of each team, what runs, which workers are free, and the database's time."""
         _, running, free = self._rows.for_preemption()
         return self._rows.front(depth), running, free, self._rows.now()
 

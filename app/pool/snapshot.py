@@ -89,8 +89,8 @@ class Capacity:
 class Snapshot:
     """A team without an entry has nothing and waits for nothing.
 
-    `waiting` may be a trimmed list, as the repository loads it: of each team the oldest job of each priority that fits
-    the worker, and the same of the base it holds. `pick` decides the same by it as by all jobs.
+    `waiting` may be a trimmed list, as the repository loads it: of each team the first job that fits the worker, and
+    the first of them whose base it holds. `pick` decides the same by it as by all jobs.
     """
 
     waiting: tuple[WaitingJob, ...]

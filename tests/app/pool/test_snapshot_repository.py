@@ -96,12 +96,13 @@ def test_the_heads_that_sql_finds_decide_as_all_rows_do(world, seed):
     for worker in WORKERS:
         with world.services() as s:
             rows = SnapshotRows(s.work.session, alive_seconds=30)
-            now = rows.now()
-            rows.now = lambda now=now: now
+            moment = rows._moment()
+            now = moment[0]
+            rows._moment = lambda moment=moment: moment
             loaded = rows.for_claim("queued", worker)
             full = everything(s.work.session, now, loaded)
-            assert len(loaded.waiting) <= 4 * 3 * 3
-            assert {job.job_id for job in loaded.waiting} == {job.job_id for job in trimmed(full).waiting}
+            assert len(loaded.waiting) <= 4 * 2
+            assert {job.job_id for job in loaded.waiting} <= {job.job_id for job in trimmed(full).waiting}
             chosen, expected = choose(loaded), choose(full)
             assert chosen.job.job_id == expected.job.job_id
             assert [one.job_id for one in chosen.overtaken] == [one.job_id for one in expected.overtaken]
@@ -112,8 +113,9 @@ def test_a_job_stands_where_all_rows_say_it_does(world, seed):
     fill(world, seed, jobs=120)
     with world.services() as s:
         rows = SnapshotRows(s.work.session, alive_seconds=30)
-        now = rows.now()
-        rows.now = lambda: now
+        moment = rows._moment()
+        now = moment[0]
+        rows._moment = lambda: moment
         jobs = s.work.session.scalars(select(Job).where(Job.status == "queued", Job.not_before.is_(None))).all()
         full = everything(s.work.session, now, rows.for_explanation(jobs[0]))
         for job in jobs:
