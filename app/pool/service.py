@@ -100,6 +100,10 @@ class PoolService:
         )
         return PoolView(workers=workers, jobs=self._repository.count_open(team_id))
 
+    def live_devices(self) -> list[dict[str, Any]]:
+        """What workers that were heard of lately have."""
+        return self._repository.devices(heard_within_seconds=self._settings.lease_seconds)
+
     def register_worker(self, card: WorkerCard) -> None:
         """A worker has started; replaces its earlier incarnation and hears of waiting jobs."""
         self._repository.upsert_worker(
