@@ -13,6 +13,7 @@ from app.cli.bases import bases
 from app.cli.chat import chat
 from app.cli.demo_command import demo
 from app.cli.errors import CommandError
+from app.cli.estimate import estimate
 from app.cli.evaluate import evaluate
 from app.cli.files import files
 from app.cli.jobs import jobs, train
@@ -37,6 +38,7 @@ cli.command()(up)
 cli.command()(demo)
 cli.command()(preview)
 cli.command()(train)
+cli.command()(estimate)
 cli.command()(evaluate)
 cli.command()(chat)
 cli.command()(load)

@@ -12,13 +12,14 @@ from app.contracts.specs import Recipe
 from app.datasets.report import DatasetReport, FileReport, Split
 from app.datasets.source import SourceFile
 from app.datasets.tasks import Task, task_of
-from app.db.tables import Job
+from app.db.tables import BaseModelRow, Job
 from app.files.service import FileService
 from app.jobs import event_texts
 from app.jobs.ending import JobEndings
+from app.jobs.estimates import JobEstimates, Plan
 from app.jobs.evaluable import check_evaluable
 from app.jobs.footprint import least_compute_capability, least_memory_bytes
-from app.jobs.hyperparameters import RunFacts, resolve
+from app.jobs.hyperparameters import Resolved, RunFacts, resolve
 from app.jobs.ledger import JobLedger
 from app.jobs.parents import Unsuited, check_recipe, head_labels
 from app.jobs.repository import JobRepository
@@ -26,6 +27,8 @@ from app.jobs.states import Event, JobPurpose
 from app.jobs.training_spec import training_spec
 from app.jobs.unusual import unusual
 from app.jobs.worker_messages import ParentAdapter, ResumeCheckpoint, TrainingTask, ValidationTask
+from app.pool.service import PoolService
+from app.usage.budgets import BudgetService
 
 # A slow machine parses more than this.
 _READ_BYTES_PER_SECOND = 1_000_000
@@ -34,19 +37,25 @@ _READ_BYTES_PER_SECOND = 1_000_000
 class JobClaims:
     """Expects the job's row to be locked and its lease to be held."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - called in one place
         self,
         repository: JobRepository,
         ledger: JobLedger,
         endings: JobEndings,
         files: FileService,
         bases: BaseService,
+        estimates: JobEstimates,
+        pool: PoolService,
+        budgets: BudgetService,
     ) -> None:
         self._repository = repository
         self._ledger = ledger
         self._endings = endings
         self._files = files
         self._bases = bases
+        self._estimates = estimates
+        self._pool = pool
+        self._budgets = budgets
 
     def validation_task(self, job: Job, *, lease_seconds: float) -> ValidationTask:
         """`NotFound` if a file is gone."""
@@ -162,6 +171,7 @@ class JobClaims:
             labels=labels if recipe.endswith("_classification") else None,
             is_multi_label=is_multi_label,
         )
+        self._refine_estimate(job, base, report, resolved)
         for reason in resolved.reasons:
             self._ledger.say(job, reason)
         for warning in unusual(resolved, facts):
@@ -175,6 +185,25 @@ class JobClaims:
         base, spec = self._bases.get(job.base_id), job.spec or {}
         job.memory_bytes = least_memory_bytes(base.parameters, spec, trains=job.purpose == JobPurpose.TRAINING)
         job.compute_capability = least_compute_capability(spec)
+
+    def _refine_estimate(self, job: Job, base: BaseModelRow, report: DatasetReport, resolved: Resolved) -> None:
+        """Now that rows and steps are known."""
+        assert report.split is not None  # noqa: S101 - as above
+        plan = Plan(
+            model_id=job.parent_model_id or job.base_id,
+            base=base,
+            file_bytes=report.training.bytes,
+            requested={},
+            training=resolved.training,
+            based_on="validated_files",
+            rows=report.split.train_rows,
+            row_share=report.split.train_rows / max(1, report.training.examples),
+            resolved=resolved,
+        )
+        estimate = self._estimates.make(plan, self._pool.live_devices())
+        job.estimate = estimate.model_dump(mode="json")
+        cost = None if estimate.cost is None else estimate.cost.value
+        self._budgets.refine(job.team_id, job.id, estimate.gpu_seconds, cost)
 
     def _say_faults(self, job: Job, report: DatasetReport) -> None:
         for file, name in ((report.training, "Training"), (report.validation, "Validation")):

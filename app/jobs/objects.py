@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from app.clock import unix_seconds
 from app.datasets.tasks import Task
 from app.db.tables import CheckpointRow, Job, JobEvent, JobMetric
+from app.jobs.estimates import EstimateObject, QuotedVsBilledObject, quoted_vs_billed
 from app.jobs.event_texts import WIRE_FIGURES
 from app.jobs.states import Status
 from app.usage.schemas import JobUsageObject, job_usage_object
@@ -117,6 +118,8 @@ class JobObject(BaseModel):
     expectations: list[dict[str, Any]] | None
     costs: dict[str, Any] | None
     usage: JobUsageObject | None
+    estimate: EstimateObject | None
+    quoted_vs_billed: QuotedVsBilledObject | None
     evaluation: dict[str, Any] | None
     queue: QueueHint | None
 
@@ -173,6 +176,7 @@ def job_object(job: Job, *, queue: QueueHint | None = None, is_brief: bool = Fal
     """`is_brief` leaves out the long lists (samples, faults), for pages of jobs."""
     hyperparameters = HyperparametersObject.model_validate(job.hyperparameters)
     succeeded = job.status == Status.SUCCEEDED
+    usage = job_usage_object(job.usage)
     return JobObject(
         id=job.id,
         created_at=unix_seconds(job.created_at),
@@ -204,7 +208,9 @@ def job_object(job: Job, *, queue: QueueHint | None = None, is_brief: bool = Fal
         requirements=job.requirements,
         expectations=None if is_brief else job.expectations,
         costs=job.costs,
-        usage=job_usage_object(job.usage),
+        usage=usage,
+        estimate=None if job.estimate is None else EstimateObject.model_validate(job.estimate),
+        quoted_vs_billed=quoted_vs_billed(job, usage),
         evaluation=_shown(job.evaluation, is_brief=is_brief),
         queue=queue,
     )

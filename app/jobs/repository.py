@@ -11,9 +11,12 @@ from sqlalchemy.sql.functions import Function
 
 from app.db.base import Json
 from app.db.keyset import Page, fetch_page
-from app.db.tables import CheckpointRow, Job, JobEvent, JobMetric
+from app.db.tables import CheckpointRow, GpuLease, Job, JobEvent, JobMetric
 from app.ids import Prefix, new_id
 from app.jobs.states import JobPurpose
+from app.usage.forecast import EarlierJob
+
+_EARLIER_JOBS = 30
 
 
 class JobRepository:
@@ -77,6 +80,50 @@ class JobRepository:
             where=where,
             after=after,
             limit=limit,
+        )
+
+    def earlier_jobs(self, base_id: str) -> tuple[EarlierJob, ...]:
+        """The last trainings on this base, of any team, that succeeded at their first attempt."""
+        report, split = Job.dataset_report, Job.dataset_report["split"]
+        device = (
+            select(GpuLease.device_kind)
+            .where(GpuLease.job_id == Job.id)
+            .order_by(GpuLease.fence.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        rows = self._session.execute(
+            select(
+                report["training"]["bytes"].as_integer(),
+                report["training"]["examples"].as_integer(),
+                split["train_rows"].as_integer(),
+                Job.encoding["tokens"].as_integer(),
+                Job.trained_tokens,
+                Job.usage["gpu_seconds"].as_float(),
+                device,
+            )
+            .where(
+                Job.base_id == base_id,
+                Job.finished_at.is_not(None),
+                Job.purpose == JobPurpose.TRAINING,
+                Job.status == "succeeded",
+                Job.attempts == 0,
+                Job.usage.is_not(None),
+                Job.encoding.is_not(None),
+            )
+            .order_by(Job.finished_at.desc())
+            .limit(_EARLIER_JOBS)
+        )
+        return tuple(
+            EarlierJob(
+                file_bytes=size,
+                row_share=train_rows / examples if examples else 0.0,
+                epoch_tokens=tokens,
+                trained_tokens=trained or 0,
+                gpu_seconds=seconds,
+                device_kind=kind or "unknown",
+            )
+            for size, examples, train_rows, tokens, trained, seconds, kind in rows
         )
 
     # Leases. Every worker's write begins with `lock_held`; the row stays locked until it is committed.

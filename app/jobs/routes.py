@@ -3,15 +3,18 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, StreamingResponse
 
 from app.api.dependencies import ContextDep, ServicesDep, allow
-from app.api.edge import WorkRoute
+from app.api.edge import WorkRoute, release
 from app.api.pagination import After, Limit10, Limit20, ListPage, list_page
 from app.contracts.reports import Evaluation
+from app.db.tables import File
 from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
+from app.jobs.estimates import EstimateObject, count_rows, plan_of_rows
 from app.jobs.following import PAGE_EVENTS, event_stream, sequence_of
 from app.jobs.objects import (
     CheckpointObject,
@@ -26,6 +29,7 @@ from app.jobs.objects import (
 from app.jobs.queue_objects import QueueObject, queue_object
 from app.jobs.schemas import JobCreate
 from app.jobs.service import News
+from app.jobs.submission import asked_recipe
 from app.reports.page import page
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", route_class=WorkRoute, tags=["Fine-tuning"])
@@ -37,6 +41,22 @@ Writer = Annotated[Caller, Depends(allow(Permission.JOBS_WRITE))]
 def create_job(caller: Writer, services: ServicesDep, body: JobCreate) -> JobObject:
     """Start a fine-tuning job."""
     return job_object(services.jobs.submit(caller, body))
+
+
+@router.post("/estimate")
+async def estimate_job(request: Request, caller: Writer, services: ServicesDep, body: JobCreate) -> EstimateObject:
+    """What such a job would take: tokens, time, memory, cost. Nothing is stored.
+
+    The same body and refusals as to create it. Rows are counted in the beginning of the file; time is measured from
+    earlier jobs on the same base.
+    """
+    plan, file = await run_in_threadpool(services.jobs.plan, caller, body)
+    await release(request)
+    rows = await run_in_threadpool(_rows_of, services, file)
+    if rows is not None:
+        has_validation_file = body.validation_file is not None
+        plan = plan_of_rows(plan, rows, asked_recipe(body), has_validation_file=has_validation_file)
+    return await run_in_threadpool(services.jobs.estimate, plan)
 
 
 @router.get("")
@@ -157,3 +177,10 @@ def stream_job(
             return Services(context, work).jobs.news(caller, job_id, since=since, limit=PAGE_EVENTS)
 
     return event_stream(read, since=sequence_of(last_event_id))
+
+
+def _rows_of(services: Services, file: File) -> int | None:
+    """None for a file whose rows are not lines."""
+    if not file.filename.lower().endswith((".jsonl", ".json", ".csv", ".tsv")):
+        return None
+    return count_rows(services.files.open(file), file.bytes)

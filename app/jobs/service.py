@@ -17,6 +17,7 @@ from app.files.service import FileService
 from app.identity.caller import Caller
 from app.ids import Prefix, new_id
 from app.jobs import event_texts
+from app.jobs.estimates import EstimateObject, JobEstimates, Plan
 from app.jobs.expectations import stored_expectations
 from app.jobs.ledger import JobLedger
 from app.jobs.objects import PRIORITY_LEVELS, QueueHint
@@ -32,6 +33,7 @@ from app.pool.service import PoolService
 from app.registry.naming import is_suffix
 from app.registry.service import RegistryService, ResolvedModel
 from app.usage.budgets import BudgetService
+from app.usage.quotes import Quotes
 from app.webhooks.outbox import Outbox
 
 
@@ -43,6 +45,16 @@ class News:
     job: Job
     is_over: bool
     """Nothing more will come: the job has ended and no worker is still saving its results."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A body that was checked, and what it names."""
+
+    model: ResolvedModel
+    parent: Json | None
+    settings: Json
+    training_file: File
 
 
 def read_news(repository: JobRepository, job: Job, *, since: int, limit: int) -> News:
@@ -75,21 +87,12 @@ class JobService:
         self._budgets = budgets
         self._repository = JobRepository(work.session)
         self._ledger = JobLedger(self._repository, audit, outbox, budgets)
+        self._estimates = JobEstimates(self._repository, Quotes(work.session, context.settings))
 
     def submit(self, caller: Caller, body: JobCreate) -> Job:
         """A new job in `validating_files`. `InvalidInput` names the field that is wrong."""
-        body.check_method()
-        check_sheet(body.requirements)
-        settings = as_asked(body.training)
-        check_settings(body, settings)
-        if body.suffix is not None and not is_suffix(body.suffix):
-            raise InvalidInput("A suffix has 1 to 64 of the characters A-Z, a-z, 0-9, '-' and '_'.", param="suffix")
-        model = self._resolve(caller, body.model)
-        parent = describe_parent(model, self._spec_of(model))
-        check_fits(body, settings, model.base_row, parent)
-        training_file = fine_tune_file(self._files, caller, body.training_file, "training_file")
-        if body.validation_file is not None:
-            fine_tune_file(self._files, caller, body.validation_file, "validation_file")
+        asked = self._checked(caller, body)
+        model, parent, settings, training_file = asked.model, asked.parent, asked.settings, asked.training_file
         recipe = asked_recipe(body)
         self._limits.reserve_place(caller.team_id)
         job = Job(
@@ -117,6 +120,7 @@ class JobService:
             if body.integrations is None
             else [item.model_dump(mode="json", exclude_none=True) for item in body.integrations],
         )
+        job.estimate = self._estimates.make(_plan(body, asked), self._pool.live_devices()).model_dump(mode="json")
         self._repository.add(job)
         self._reserve(job)
         self._audit.record(
@@ -136,6 +140,31 @@ class JobService:
             self._ledger.say(job, event_texts.integrations_stored(kinds), level="warn")
         self._work.ring(Queue.CPU)
         return job
+
+    def plan(self, caller: Caller, body: JobCreate) -> tuple[Plan, File]:
+        """What would be submitted, to be estimated, and its training file; the same refusals. Stores nothing."""
+        asked = self._checked(caller, body)
+        return _plan(body, asked), asked.training_file
+
+    def estimate(self, plan: Plan) -> EstimateObject:
+        """What a run would take."""
+        return self._estimates.make(plan, self._pool.live_devices())
+
+    def _checked(self, caller: Caller, body: JobCreate) -> _Asked:
+        """`InvalidInput` names the field that is wrong."""
+        body.check_method()
+        check_sheet(body.requirements)
+        settings = as_asked(body.training)
+        check_settings(body, settings)
+        if body.suffix is not None and not is_suffix(body.suffix):
+            raise InvalidInput("A suffix has 1 to 64 of the characters A-Z, a-z, 0-9, '-' and '_'.", param="suffix")
+        model = self._resolve(caller, body.model)
+        parent = describe_parent(model, self._spec_of(model))
+        check_fits(body, settings, model.base_row, parent)
+        training_file = fine_tune_file(self._files, caller, body.training_file, "training_file")
+        if body.validation_file is not None:
+            fine_tune_file(self._files, caller, body.validation_file, "validation_file")
+        return _Asked(model, parent, settings, training_file)
 
     def get(self, caller: Caller, job_id: str) -> Job:
         job = self._repository.find(caller.team_id, job_id)
@@ -226,7 +255,14 @@ class JobService:
 
     def _reserve(self, job: Job) -> None:
         """`QuotaExceeded` if the team's budget has no room for what the job still needs."""
-        self._budgets.reserve(job.team_id, job.id, None, None)
+        quoted, used = job.estimate or {}, job.usage or {}
+        self._budgets.reserve(
+            job.team_id,
+            job.id,
+            quoted.get("gpu_seconds"),
+            (quoted.get("cost") or {}).get("value"),
+            used_seconds=used.get("gpu_seconds", 0.0),
+        )
 
     def _resolve(self, caller: Caller, model_id: str) -> ResolvedModel:
         """A base, or a fine-tuned model to continue from."""
@@ -238,6 +274,16 @@ class JobService:
     def _spec_of(self, model: ResolvedModel) -> Json | None:
         """How the job that made a model adapted its base."""
         return None if model.job_id is None else self._repository.find_spec(model.job_id)
+
+
+def _plan(body: JobCreate, asked: _Asked) -> Plan:
+    return Plan(
+        model_id=asked.model.id,
+        base=asked.model.base_row,
+        file_bytes=asked.training_file.bytes,
+        requested=body.requested_hyperparameters(),
+        training=asked.settings,
+    )
 
 
 def fine_tune_file(files: FileService, caller: Caller, file_id: str, param: str) -> File:

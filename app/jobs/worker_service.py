@@ -23,6 +23,7 @@ from app.files.service import FileService
 from app.jobs import event_texts
 from app.jobs.claiming import JobClaims
 from app.jobs.ending import JobEndings
+from app.jobs.estimates import JobEstimates
 from app.jobs.fencing import Fenced
 from app.jobs.ledger import JobLedger
 from app.jobs.repository import JobRepository
@@ -34,6 +35,7 @@ from app.registry.service import RegistryService
 from app.reports.words import summary
 from app.usage.budgets import BudgetService
 from app.usage.ledger import UsageLedger
+from app.usage.quotes import Quotes
 from app.webhooks.outbox import Outbox
 
 _REAPED_AT_ONCE = 100
@@ -72,7 +74,8 @@ class JobWorkerService:
             max_attempts=context.settings.max_attempts,
             max_losses=context.settings.max_losses,
         )
-        self._claims = JobClaims(self._repository, self._ledger, self._endings, files, bases)
+        estimates = JobEstimates(self._repository, Quotes(work.session, context.settings))
+        self._claims = JobClaims(self._repository, self._ledger, self._endings, files, bases, estimates, pool, budgets)
         self._results = JobResults(work, self._repository, self._ledger, files, registry)
 
     def claim_validation(self, owner: str) -> ValidationTask | None:

@@ -76,6 +76,11 @@ class PoolRepository:
         idle = select(Worker.id).where(Worker.heartbeat_at > limit, ~holds.exists()).limit(1)
         return self._session.scalar(idle) is not None
 
+    def devices(self, *, heard_within_seconds: float) -> list[Json]:
+        """Of the workers heard of lately."""
+        limit = func.clock_timestamp() - timedelta(seconds=heard_within_seconds)
+        return list(self._session.scalars(select(Worker.device).where(Worker.heartbeat_at > limit)))
+
     def upsert_worker(self, *, worker_id: str, **card: Any) -> None:
         """A worker's row as it introduces itself; a drain outlives its restarts, not its leaving."""
         values = {

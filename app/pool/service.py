@@ -131,6 +131,10 @@ class PoolService:
     def _view_of(self, caller: Caller, worker_id: str) -> WorkerView:
         return next(worker for worker in self.view(caller).workers if worker.worker_id == worker_id)
 
+    def live_devices(self) -> list[dict[str, Any]]:
+        """What workers that were heard of lately have."""
+        return self._repository.devices(heard_within_seconds=self._settings.lease_seconds)
+
     def register_worker(self, card: WorkerCard) -> None:
         """A worker has started; replaces its earlier incarnation and hears of waiting jobs."""
         self._repository.upsert_worker(

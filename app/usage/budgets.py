@@ -107,26 +107,31 @@ class BudgetService:
 
     # For jobs and uploads, in their transactions.
 
-    def reserve(self, team_id: str, job_id: str, gpu_seconds: float | None, cost: Decimal | None) -> None:
-        """Hold what a job will use. `QuotaExceeded` (budget_exceeded) if the month's budget has no room for it.
+    def reserve(
+        self, team_id: str, job_id: str, gpu_seconds: float | None, cost: float | None, *, used_seconds: float = 0.0
+    ) -> None:
+        """Hold what a job will use. `QuotaExceeded` (budget_exceeded) if the month's budget has no room for its rest.
 
-        `gpu_seconds` and `cost` are the rest that it needs; None: nobody knows, a minimum is held.
+        `gpu_seconds` and `cost` are of the whole job, of which `used_seconds` are used already; None: nobody knows,
+        a minimum is held.
         """
-        seconds = max(LEAST_RESERVED_SECONDS, gpu_seconds or 0.0)
-        money = cost or Decimal(0)
+        seconds = max(used_seconds + LEAST_RESERVED_SECONDS, gpu_seconds or 0.0)
+        money = Decimal(repr(cost or 0.0))
         budget = self._repository.lock(team_id)
         if budget is not None:
-            self._check_room(budget, self.standing(team_id, but_not_job=job_id), seconds, money)
+            rest = seconds - used_seconds
+            standing = self.standing(team_id, but_not_job=job_id)
+            self._check_room(budget, standing, rest, money * Decimal(rest / seconds))
         self._repository.put_reservation(job_id=job_id, team_id=team_id, gpu_seconds=seconds, cost=money)
 
-    def refine(self, team_id: str, job_id: str, gpu_seconds: float | None, cost: Decimal | None) -> None:
+    def refine(self, team_id: str, job_id: str, gpu_seconds: float | None, cost: float | None) -> None:
         """A better estimate of a job that holds something already; never refused, its job was let in."""
         if gpu_seconds is not None and self._repository.has_reservation(job_id):
             self._repository.put_reservation(
                 job_id=job_id,
                 team_id=team_id,
                 gpu_seconds=max(LEAST_RESERVED_SECONDS, gpu_seconds),
-                cost=cost or Decimal(0),
+                cost=Decimal(repr(cost or 0.0)),
             )
 
     def settle(self, job_id: str) -> None:

@@ -42,6 +42,7 @@ FROM jobs WHERE owner IS NOT NULL AND claimed_at IS NOT NULL AND status <> 'vali
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("usage", postgresql.JSONB(), nullable=True))
     op.add_column("jobs", sa.Column("estimate", postgresql.JSONB(), nullable=True))
+    op.create_index("ix_jobs_base_finished", "jobs", ["base_id", "finished_at"])
     op.create_table(
         "gpu_leases",
         sa.Column("job_id", sa.String(), nullable=False),
@@ -128,5 +129,6 @@ def downgrade() -> None:
     for table in ("gpu_reservations", "team_budgets", "prices", "usage_records", "gpu_leases"):
         op.drop_table(table)
     op.execute("DROP FUNCTION usage_records_are_append_only()")
+    op.drop_index("ix_jobs_base_finished", "jobs")
     op.drop_column("jobs", "estimate")
     op.drop_column("jobs", "usage")

@@ -15,6 +15,7 @@ class Job(Base):
     __table_args__ = (
         Index("ix_jobs_team_created", "team_id", "created_at", "id"),
         Index("ix_jobs_team_claimed", "team_id", "claimed_at"),
+        Index("ix_jobs_base_finished", "base_id", "finished_at"),
         Index("ix_jobs_leased", "lease_until", postgresql_where=text("owner IS NOT NULL")),
         Index(
             "ix_jobs_open",

@@ -213,3 +213,12 @@ def test_usage_is_shown_as_a_table_and_saved_as_lines(run, services, api_key, tm
     assert (row["line_item"], round(row["quantity"], 6), round(row["cost"], 6)) == ("gpu_hours, cuda", 2.0, 3.0)
     assert run("usage", "--csv", str(tmp_path / "usage.csv"))[0] == 0
     assert (tmp_path / "usage.csv").read_text().count("ftjob-1") == 2
+
+
+def test_an_estimate_is_told_in_words_and_makes_no_job(run, rows, services):
+    add_base(services)
+    code, out, err = run("estimate", str(rows), "--base", "tiny")
+    assert (code, err) == (0, "")
+    assert "unknown: no job on this base has succeeded" in out
+    assert "tokens" in out
+    assert "No jobs yet." in run("jobs", "list")[1]

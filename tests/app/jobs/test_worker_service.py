@@ -712,8 +712,15 @@ def test_a_stale_validation_cannot_finish(world):
 
 def test_every_write_of_the_interface_is_among_the_stale_writes():
     public = {name for name in dir(type_of_worker()) if not name.startswith("_")}
-    not_fenced = {"claim_validation", "claim_training", "inspect", "reap", "release_previous", "tick", "make_way"} | {
-        "enforce_budgets"
+    not_fenced = {
+        "claim_validation",
+        "claim_training",
+        "enforce_budgets",
+        "inspect",
+        "reap",
+        "release_previous",
+        "tick",
+        "make_way",
     }
     assert public - not_fenced == {*STALE_WRITES, "finish_validation", "heartbeat"}
 
