@@ -116,6 +116,7 @@ class Services:
     def jobs(self) -> JobService:
         return JobService(
             self.work,
+            self.context,
             self.files,
             self.bases,
             self.registry,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from app.audit.service import AuditService
 from app.bases.service import BaseService
+from app.context import Context
 from app.contracts.reports import Evaluation
 from app.contracts.tasks import Queue
 from app.datasets.tasks import task_of
@@ -68,6 +69,7 @@ class JobService:
     def __init__(  # noqa: PLR0917 - called by the factory alone
         self,
         work: UnitOfWork,
+        context: Context,
         files: FileService,
         bases: BaseService,
         registry: RegistryService,

@@ -8,6 +8,7 @@ from sqlalchemy import BindParameter, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.db.base import Json
 from app.db.tables import BaseModelRow, Job, Team, TeamLimits, Worker
 from app.pool.conditions import QUEUED, VALIDATING, claimable, has_status
 
