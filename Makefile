@@ -60,6 +60,7 @@ openai-suite: $(SUITE_STAMP) ## openai-python's own API tests against a service 
 
 docs: init ## write docs/reference/ from the OpenAPI document and the settings
 	$(BIN)/python docs/generate_api_reference.py
+	$(BIN)/python docs/generate_authorization.py
 	$(BIN)/python docs/generate_settings_reference.py
 
 migrate: init ## bring the database of TUNESMITH_DATABASE_URL up to date

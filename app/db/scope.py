@@ -1,8 +1,8 @@
 """Whose rows a transaction may touch: the second wall between teams, held by Postgres itself (decision 0010).
 
 Every transaction of the API runs as the database role `tunesmith_api` in the scope of one team; row-level security
-shows it that team's rows only, and none before the key has told which team it is. Workers run as `tunesmith_worker`, which
-sees all teams. All is set with `SET LOCAL`: a connection keeps nothing for its next user, behind PgBouncer too.
+shows it that team's rows only, and none before the key has told which team it is. Workers run as `tunesmith_worker`,
+which sees all teams. All is set with `SET LOCAL`: a connection keeps nothing for its next user, behind PgBouncer too.
 
 What crosses teams by its nature says so: `with across_teams(session):`, and a reviewer finds all of it by that name.
 """
@@ -35,6 +35,11 @@ OWNER = Scope(None)
 """Who migrates: the command line beside the database, and tests."""
 API = Scope(API_ROLE)
 WORKER = Scope(WORKER_ROLE)
+
+
+def team_scope(team_id: str) -> Scope:
+    """Of a transaction of the API that is opened for a team whose key was checked before."""
+    return Scope(API_ROLE, team_id)
 
 
 class ScopedSession(Session):

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.base import Json
+from app.db.scope import across_teams
 from app.db.tables import Job, Worker
 from app.pool.fairshare import Snapshot, TeamUse, WaitingJob
 
@@ -30,6 +31,10 @@ class PoolRepository:
 
     def snapshot(self, status: str) -> Snapshot:
         """Claimable jobs of this status, and what their teams have of the same kind of worker."""
+        with across_teams(self._session):
+            return self._snapshot(status)
+
+    def _snapshot(self, status: str) -> Snapshot:
         now = func.clock_timestamp()
         rows = self._session.execute(
             select(Job.id, Job.team_id, Job.priority, func.extract("epoch", now - Job.created_at)).where(
@@ -129,16 +134,19 @@ class PoolRepository:
             .outerjoin(Job, Job.owner == Worker.id + "/" + Worker.incarnation)
             .order_by(Worker.id)
         )
-        return [(worker, float(seconds), job_id) for worker, seconds, job_id in self._session.execute(statement)]
+        with across_teams(self._session):
+            return [(worker, float(seconds), job_id) for worker, seconds, job_id in self._session.execute(statement)]
 
     def count_open(self, team_id: str) -> dict[str, tuple[int, int]]:
         """By open status: jobs of the whole pool, and the team's own."""
         own = func.count().filter(Job.team_id == team_id)
-        rows = self._session.execute(
+        statement = (
             select(Job.status, func.count(), own)
             .where(Job.status.in_((_VALIDATING, "queued", "running")))
             .group_by(Job.status)
         )
+        with across_teams(self._session):
+            rows = self._session.execute(statement).all()
         return {status: (total, mine) for status, total, mine in rows}
 
 
