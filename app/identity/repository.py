@@ -1,22 +1,19 @@
 """All SQL of teams, keys and service accounts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db.keyset import Page, fetch_page
+from app.db.scope import find_key
 from app.db.tables import ApiKey, ServiceAccount, Team
 
 # Any constant of ours; held until the end of the transaction.
 _FIRST_KEY_LOCK = 0x7453_4B31
 _USED_EVERY = timedelta(minutes=1)
-
-
-# A function of the database that sees over the wall between teams, for this one question.
-_FIND_KEY = text("SELECT * FROM tunesmith_find_key(:sha256)")
 
 
 @dataclass(frozen=True)
@@ -86,8 +83,8 @@ class IdentityRepository:
 
     def find_key(self, sha256: bytes) -> FoundKey | None:
         """The key with this hash, of whichever team: asked before it is known who calls."""
-        row = self._session.execute(_FIND_KEY, {"sha256": sha256}).mappings().one_or_none()
-        return None if row is None else FoundKey(**row)
+        row = find_key(self._session, sha256)
+        return None if row is None else FoundKey(**{field.name: row[field.name] for field in fields(FoundKey)})
 
     def touch_key(self, key_id: str) -> None:
         """Note that the key was used, once a minute at most, and without waiting for anybody."""

@@ -103,7 +103,10 @@ def _name_the_owner_of_permissions() -> None:
 
 def _protect_shared_models(connection: sa.Connection) -> None:
     own = f"owner_team_id = {CURRENT_TEAM}"
-    protect(connection, "checkpoint_permissions", using=f"{own} OR {TEAM}", check=own)
+    protect(connection, "checkpoint_permissions", using=own)
+    op.execute(
+        f"CREATE POLICY checkpoint_permissions_lent ON checkpoint_permissions FOR SELECT TO {API} USING ({TEAM})"
+    )
     op.execute(
         f"CREATE POLICY tuned_models_shared ON tuned_models FOR SELECT TO {API} USING (EXISTS (SELECT 1 FROM "  # noqa: S608
         f"checkpoint_permissions AS p WHERE p.model_id = tuned_models.id AND p.team_id = {CURRENT_TEAM}))"
@@ -123,6 +126,7 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION tunesmith_find_key(bytea)")
     op.execute(f"ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM {API}, {WORKER}")
     op.execute("DROP POLICY tuned_models_shared ON tuned_models")
+    op.execute("DROP POLICY checkpoint_permissions_lent ON checkpoint_permissions")
     named = {*_OF_TEAM, *_OF_PARENT, *_OTHERS}
     walled = connection.scalars(sa.text("SELECT relname FROM pg_class WHERE relrowsecurity AND relkind = 'r'")).all()
     for table in sorted(named | set(walled)):
