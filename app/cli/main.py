@@ -21,6 +21,7 @@ from app.cli.load import load
 from app.cli.models import models
 from app.cli.preview import preview
 from app.cli.session import Session
+from app.cli.teams import teams
 from app.cli.up import up
 
 cli = typer.Typer(
@@ -43,6 +44,7 @@ for _group, _name in (
     (jobs, "jobs"),
     (models, "models"),
     (keys, "keys"),
+    (teams, "teams"),
     (audit, "audit"),
 ):
     cli.add_typer(_group, name=_name)

@@ -20,8 +20,8 @@ def list_command(
     """The teams that you look after."""
     session = session_of(context)
     with session.client() as client:
-        path = f"{_PROJECTS}?include_archived=true" if archived else _PROJECTS
-        session.show_list(client.pages(path), ("id", "name", "slug", "status", "created_at"), nothing="No teams.")
+        found = client.pages(_PROJECTS, include_archived=str(archived).lower())
+        session.show_list(found, ("id", "name", "slug", "status", "created_at"), nothing="No teams.")
 
 
 @teams.command("create")

@@ -24,8 +24,8 @@ _ENTER = text("SELECT set_config('role', :role, true), set_config('tunesmith.tea
 _FIND_KEY = text("SELECT * FROM tunesmith_find_key(:sha256)")
 # The same question as the first statement of a request: role and team in the same round trip.
 _ENTER_BY_KEY = text(
-    "SELECT set_config('role', :role, true), "
-    "set_config('tunesmith.team_id', coalesce(found.team_id, ''), true), found.* FROM (SELECT 1) AS one LEFT JOIN LATERAL tunesmith_find_key(:sha256) AS found ON true"
+    "SELECT set_config('role', :role, true), set_config('tunesmith.team_id', coalesce(found.team_id, ''), true), "
+    "found.* FROM (SELECT 1) AS one LEFT JOIN LATERAL tunesmith_find_key(:sha256) AS found ON true"
 )
 _SET_TEAM = text("SELECT set_config('tunesmith.team_id', :team_id, true)")
 _SET_ROLE = text("SELECT set_config('role', :role, true)")
