@@ -63,6 +63,7 @@ faults: init ## nothing lost, nothing done twice: every goal at full length; SEE
 
 docs: init ## write docs/reference/ from the OpenAPI document and the settings
 	$(BIN)/python docs/generate_api_reference.py
+	$(BIN)/python docs/generate_authorization.py
 	$(BIN)/python docs/generate_settings_reference.py
 
 migrate: init ## bring the database of TUNESMITH_DATABASE_URL up to date

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -33,6 +34,7 @@ from app.api.middleware import BodyMiddleware, RequestMiddleware
 from app.chat.backend import Generator
 from app.chat.runtime import open_runtime
 from app.context import Context, open_context
+from app.db.scope import API
 from app.settings import load_settings
 
 ROUTERS = (
@@ -66,6 +68,8 @@ def create_app(context: Context, *, generator: Generator | None = None, closes_c
 
     `generator` answers chat requests in place of the serving engine; for tests.
     """
+    # Whatever opens a transaction here and names no team sees no team's rows.
+    context = replace(context, database=context.database.within(API))
     chat = open_runtime(context, generator)
 
     @asynccontextmanager

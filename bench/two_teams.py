@@ -111,9 +111,12 @@ def explain(world: World, slug: str, caller: Caller) -> None:
 
 def report(world: World, names: dict[str, str], held: Counter[str]) -> None:
     rows = world.sql(
-        "SELECT team_id, extract(epoch FROM claimed_at - first)::float8,"
-        " extract(epoch FROM finished_at - first)::float8, status FROM jobs, (SELECT min(claimed_at) AS first FROM jobs WHERE team_id = ANY(%s)) AS begin"
-        " WHERE team_id = ANY(%s)",
+        """
+        SELECT team_id, extract(epoch FROM claimed_at - first)::float8, extract(epoch FROM finished_at - first)::float8,
+               status
+        FROM jobs, (SELECT min(claimed_at) AS first FROM jobs WHERE team_id = ANY(%s)) AS begin
+        WHERE team_id = ANY(%s)
+        """,
         list(names),
         list(names),
     )

@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from celery import signals
 
 from app import logs
 from app.context import Context, open_context
 from app.contracts.tasks import Queue
+from app.db.scope import WORKER
 from app.logs import logger
 from app.settings import Settings, SettingsError, load_settings
 from workers.celery_app import make_consumer, make_worker_app
@@ -58,6 +60,7 @@ def run_worker(
     """Work until a signal says to leave; the exit status. Call it in the main thread. No engine outlives it."""
     shutdown = threading.Event()
     context = open_context(settings)
+    context = replace(context, database=context.database.within(WORKER))
     with ExitStack() as stack:
         stack.callback(context.close)
         stack.enter_context(_shutdown_on_signal(shutdown))

@@ -16,6 +16,7 @@ from app.api.idempotency import Replay, store
 from app.context import Context
 from app.db.engine import UnitOfWork
 from app.db.idempotency import Reservation, forget
+from app.db.scope import team_scope
 
 
 class WorkRoute(APIRoute):
@@ -86,5 +87,5 @@ def _undo(request: Request, work: UnitOfWork, context: Context) -> None:
     work.close()
     reservation = _reservation(request)
     if reservation is not None and reservation.is_committed:
-        with context.database.unit_of_work() as other:
+        with context.database.unit_of_work(team_scope(reservation.team_id)) as other:
             forget(other.session, reservation)

@@ -25,7 +25,7 @@ def read_entry(line: bytes) -> Entry:
     value = json.loads(line)
     moment = datetime.fromisoformat(value.pop("at"))
     entry = Entry(at=moment, **value)
-    if not isinstance(entry.sequence, int) or not isinstance(entry.data, dict) or moment.tzinfo is None:
+    if moment.tzinfo is None or type(entry.sequence) is not int or type(entry.data) is not dict:
         raise TypeError(line)
     return entry
 

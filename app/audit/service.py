@@ -1,6 +1,6 @@
 """Who did what to which object, when; written in the transaction it describes, chained by hashes."""
 
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,8 +8,12 @@ from app.audit.chain import INSTALLATION, Entry, Head, Verdict, entry_sha256, ve
 from app.audit.repository import AuditFilter, AuditRepository
 from app.db.engine import UnitOfWork
 from app.db.keyset import Page
+from app.db.scope import across_teams, is_within
 from app.db.tables import AuditEvent
 from app.errors import InvalidInput
+
+_ALL = ""
+"""No team has this id."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +50,28 @@ class AuditService:
 
     def search(self, wanted: AuditFilter, *, after: int | None, limit: int) -> Page[AuditEvent]:
         """Events of the teams that `wanted` names, newest first."""
-        return self._repository.page(wanted, after=after, limit=limit)
+        with self._reach(*(wanted.teams or [_ALL])):
+            return self._repository.page(wanted, after=after, limit=limit)
 
     def head(self, team: str) -> Head:
         """The end of a team's chain; keep it elsewhere, and later it proves that nothing before it was changed."""
-        return self._repository.head(team)
+        with self._reach(team):
+            return self._repository.head(team)
 
-    def entries(self, team: str, *, after: int = 0, limit: int) -> Iterator[Entry]:
+    def entries(self, team: str, *, after: int = 0, limit: int) -> list[Entry]:
         """Rows of a chain after the row `after`, in its order."""
-        return self._repository.entries(team, after=after, limit=limit)
+        with self._reach(team):
+            return list(self._repository.entries(team, after=after, limit=limit))
 
     def verify(self, team: str, *, after: int = 0, limit: int, exported: Head | None = None) -> tuple[Verdict, bool]:
         """Check at most `limit` rows after the row `after`; the verdict, and whether there are more rows.
 
         `exported` is a head that was kept elsewhere. `InvalidInput` if `after` is no row of the chain.
         """
+        with self._reach(team):
+            return self._verify(team, after, limit, exported)
+
+    def _verify(self, team: str, after: int, limit: int, exported: Head | None) -> tuple[Verdict, bool]:
         # The head first: rows that come meanwhile lie beyond it.
         head = self._repository.head(team)
         start = Head(team)
@@ -75,10 +86,22 @@ class AuditService:
         # Rows beyond the head were committed after it was read; a forged one is found by the next check.
         return verify(rows[:limit], start=start, heads=heads, is_whole=not has_more), has_more
 
+    def _reach(self, *teams: str) -> AbstractContextManager[None]:
+        """Chains of other teams are read across the wall; only callers who checked for that right name them."""
+        is_own = all(is_within(self._work.session, team) for team in teams)
+        return nullcontext() if is_own else across_teams(self._work.session)
+
     def _append(self) -> None:
         """One chain after the other, always in the same order: two transactions cannot wait for each other."""
         waiting, self._waiting = self._waiting, []
-        for team in sorted({event.team for event in waiting}):
+        session = self._work.session
+        teams = sorted({event.team for event in waiting})
+        is_near = all(is_within(session, team) for team in teams)
+        with nullcontext() if is_near else across_teams(session):
+            self._append_to(teams, waiting)
+
+    def _append_to(self, teams: list[str], waiting: list[_Event]) -> None:
+        for team in teams:
             head, now = self._repository.lock_head(team)
             entries = []
             for event in waiting:

@@ -27,6 +27,7 @@ from app.chat.text_shape import text_completion
 from app.clock import unix_seconds
 from app.context import Context
 from app.contracts.specs import AdapterRef
+from app.db.scope import team_scope
 from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
@@ -146,7 +147,7 @@ async def _keep(context: Context, caller: Caller, body: ChatRequest, completion:
 
 
 def _store(context: Context, caller: Caller, messages: list[Wire], completion: Wire) -> None:
-    with context.database.unit_of_work() as work:
+    with context.database.unit_of_work(team_scope(caller.team_id)) as work:
         Services(context, work).chat.store(caller, messages, completion)
 
 

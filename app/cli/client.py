@@ -95,12 +95,12 @@ class Client:
         timeout = httpx.Timeout(timeout_seconds, connect=10.0)
         return self._json("POST", path, headers=headers, timeout=timeout, **content)
 
-    def pages(self, path: str, *, limit: int = 100, most: int | None = None) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, *, limit: int = 100, most: int | None = None, **query: str) -> Iterator[dict[str, Any]]:
         """All objects of a list, page by page, at most `most`."""
         after: str | None = None
         given = 0
         while True:
-            page = self.get(path, limit=limit, after=after)
+            page = self.get(path, limit=limit, after=after, **query)
             for item in page["data"]:
                 yield item
                 given += 1

@@ -14,7 +14,7 @@ def list_command(context: typer.Context) -> None:
     """The keys of your team, without their texts."""
     session = session_of(context)
     with session.client() as client:
-        columns = ("id", "name", "role", "hint", "created_at", "revoked_at")
+        columns = ("id", "name", "role", "permissions", "hint", "last_used_at", "expires_at", "revoked_at")
         session.show_list(client.pages("/v1/teams/keys"), columns, nothing="No keys.")
 
 
@@ -24,10 +24,15 @@ def create_command(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     role: Annotated[str, typer.Option(help="viewer, trainer or admin.")] = "trainer",
     expires_after_seconds: Annotated[int | None, typer.Option(help="Lifetime; without it the key lives on.")] = None,
+    permission: Annotated[
+        list[str] | None, typer.Option(help="Narrow the key to this right, such as files:read; may be repeated.")
+    ] = None,
 ) -> None:
     """Make a key. Its text is shown this once only."""
     session = session_of(context)
-    body: dict[str, str | int] = {"name": name, "role": role}
+    body: dict[str, str | int | list[str]] = {"name": name, "role": role}
+    if permission:
+        body["permissions"] = permission
     if expires_after_seconds is not None:
         body["expires_after_seconds"] = expires_after_seconds
     with session.client() as client:

@@ -23,6 +23,7 @@ from app.cli.models import models
 from app.cli.pool import pool
 from app.cli.preview import preview
 from app.cli.session import Session
+from app.cli.teams import teams
 from app.cli.up import up
 from app.cli.usage import usage
 from app.cli.webhooks import webhooks
@@ -50,6 +51,7 @@ for _group, _name in (
     (models, "models"),
     (keys, "keys"),
     (pool, "pool"),
+    (teams, "teams"),
     (audit, "audit"),
     (webhooks, "webhooks"),
 ):

@@ -1,15 +1,16 @@
 """Whose rows a transaction may touch: the second wall between teams, held by Postgres itself (decision 0010).
 
 Every transaction of the API runs as the database role `tunesmith_api` in the scope of one team; row-level security
-shows it that team's rows only, and none before the key has told which team it is. Workers run as `tunesmith_worker`, which
-sees all teams. All is set with `SET LOCAL`: a connection keeps nothing for its next user, behind PgBouncer too.
+shows it that team's rows only, and none before the key has told which team it is. Workers run as `tunesmith_worker`,
+which sees all teams. All is set with `SET LOCAL`: a connection keeps nothing for its next user, behind PgBouncer too.
 
 What crosses teams by its nature says so: `with across_teams(session):`, and a reviewer finds all of it by that name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
@@ -17,8 +18,15 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 API_ROLE = "tunesmith_api"
 WORKER_ROLE = "tunesmith_worker"
-_KEY = "scope"
+_KEY, _ASKED, _FOUND = "scope", "asked_key", "found_key"
 _ENTER = text("SELECT set_config('role', :role, true), set_config('tunesmith.team_id', :team_id, true)")
+# A function of the database that sees over the wall, for this one question: whose is the key with this hash?
+_FIND_KEY = text("SELECT * FROM tunesmith_find_key(:sha256)")
+# The same question as the first statement of a request: role and team in the same round trip.
+_ENTER_BY_KEY = text(
+    "SELECT set_config('role', :role, true), set_config('tunesmith.team_id', coalesce(found.team_id, ''), true), "
+    "found.* FROM (SELECT 1) AS one LEFT JOIN LATERAL tunesmith_find_key(:sha256) AS found ON true"
+)
 _SET_TEAM = text("SELECT set_config('tunesmith.team_id', :team_id, true)")
 _SET_ROLE = text("SELECT set_config('role', :role, true)")
 
@@ -37,6 +45,11 @@ API = Scope(API_ROLE)
 WORKER = Scope(WORKER_ROLE)
 
 
+def team_scope(team_id: str) -> Scope:
+    """Of a transaction of the API that is opened for a team whose key was checked before."""
+    return Scope(API_ROLE, team_id)
+
+
 class ScopedSession(Session):
     """A session each of whose transactions begins in its scope."""
 
@@ -45,8 +58,15 @@ class ScopedSession(Session):
 def _enter(session: Session, _: SessionTransaction, connection: Connection) -> None:
     scope: Scope = session.info.get(_KEY, OWNER)
     # Savepoints inherit it.
-    if scope.role is not None and not session.in_nested_transaction():
+    if scope.role is None or session.in_nested_transaction():
+        return
+    sha256 = session.info.pop(_ASKED, None)
+    if sha256 is None:
         connection.execute(_ENTER, {"role": scope.role, "team_id": scope.team_id})
+    else:
+        session.info[_FOUND] = (
+            connection.execute(_ENTER_BY_KEY, {"role": scope.role, "sha256": sha256}).mappings().one()
+        )
 
 
 def open_session(session: ScopedSession, scope: Scope) -> ScopedSession:
@@ -63,6 +83,23 @@ def enter_team(session: Session, team_id: str) -> None:
     session.info[_KEY] = Scope(scope.role, team_id)
     if session.in_transaction():
         session.execute(_SET_TEAM, {"team_id": team_id})
+
+
+def find_key(session: Session, sha256: bytes) -> Mapping[str, Any] | None:
+    """The key with this hash, of whichever team, as the columns of `tunesmith_find_key`.
+
+    Where the API's session has not begun yet, its transaction begins within the key's team, at no further round trip.
+    """
+    scope: Scope = session.info.get(_KEY, OWNER)
+    if scope.role != API_ROLE or session.in_transaction():
+        return session.execute(_FIND_KEY, {"sha256": sha256}).mappings().one_or_none()
+    session.info[_ASKED] = sha256
+    session.connection()
+    found: Mapping[str, Any] = session.info.pop(_FOUND)
+    if found["team_id"] is None:
+        return None
+    session.info[_KEY] = Scope(scope.role, found["team_id"])
+    return found
 
 
 def is_within(session: Session, team_id: str) -> bool:

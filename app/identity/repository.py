@@ -1,17 +1,35 @@
 """All SQL of teams, keys and service accounts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db.keyset import Page, fetch_page
+from app.db.scope import find_key
 from app.db.tables import ApiKey, ServiceAccount, Team
 
 # Any constant of ours; held until the end of the transaction.
 _FIRST_KEY_LOCK = 0x7453_4B31
 _USED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class FoundKey:
+    """A key and what is needed of its team."""
+
+    id: str
+    team_id: str
+    slug: str
+    role: str
+    permissions: list[str] | None
+    sha256: bytes
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    archived_at: datetime | None
+    last_used_at: datetime | None
 
 
 class IdentityRepository:
@@ -63,10 +81,10 @@ class IdentityRepository:
         self._session.add(key)
         self._session.flush()
 
-    def find_key(self, sha256: bytes) -> tuple[ApiKey, Team] | None:
-        statement = select(ApiKey, Team).join(Team, Team.id == ApiKey.team_id).where(ApiKey.sha256 == sha256)
-        row = self._session.execute(statement).one_or_none()
-        return None if row is None else (row[0], row[1])
+    def find_key(self, sha256: bytes) -> FoundKey | None:
+        """The key with this hash, of whichever team: asked before it is known who calls."""
+        row = find_key(self._session, sha256)
+        return None if row is None else FoundKey(**{field.name: row[field.name] for field in fields(FoundKey)})
 
     def touch_key(self, key_id: str) -> None:
         """Note that the key was used, once a minute at most, and without waiting for anybody."""
@@ -128,7 +146,7 @@ class IdentityRepository:
         user_id: str | None = None,
     ) -> Sequence[str]:
         """Revoke what lives of a team's, an account's or a person's keys; their ids."""
-        where = [ApiKey.revoked_at.is_(None)]
+        where: list[ColumnElement[bool]] = [ApiKey.revoked_at.is_(None)]
         for column, value in (
             (ApiKey.team_id, team_id),
             (ApiKey.service_account_id, service_account_id),

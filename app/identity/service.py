@@ -131,27 +131,27 @@ class IdentityService:
         The database is asked each time, so that a key which is taken back stops with the next request. The unit of
         work acts for the key's team from here on.
         """
-        found = None if is_mistyped(text) else self._repository.find_key(key_hash(text))
-        if found is None or not hmac.compare_digest(found[0].sha256, key_hash(text)):
+        key = None if is_mistyped(text) else self._repository.find_key(key_hash(text))
+        if key is None or not hmac.compare_digest(key.sha256, key_hash(text)):
             raise Unauthorized(
                 f"Incorrect API key provided: {hint(text)}. Check the key, or ask an admin of your team for a new one.",
                 code="invalid_api_key",
             )
-        key, team = found
         now = self._clock.now()
         if key.revoked_at is not None:
             raise _refused("was revoked")
         if key.expires_at is not None and key.expires_at <= now:
             raise _refused("has expired")
-        if team.archived_at is not None:
+        if key.archived_at is not None:
             raise _refused("belongs to a team that was archived")
-        enter_team(self._work.session, team.id)
+        enter_team(self._work.session, key.team_id)
         if key.last_used_at is None or key.last_used_at < now - _TOUCH_AFTER:
+            key_id = key.id
             # At the end: until then nobody who revokes the key has to wait for this request.
-            self._work.before_commit(lambda: self._repository.touch_key(key.id))
+            self._work.before_commit(lambda: self._repository.touch_key(key_id))
         return Caller(
-            team_id=team.id,
-            team_slug=team.slug,
+            team_id=key.team_id,
+            team_slug=key.slug,
             key_id=key.id,
             role=Role(key.role),
             permissions=None if key.permissions is None else frozenset(map(Permission, key.permissions)),

@@ -8,6 +8,7 @@ from starlette.responses import HTMLResponse, StreamingResponse
 from app.api.dependencies import ContextDep, ServicesDep, allow
 from app.api.edge import WorkRoute
 from app.api.pagination import After, Limit20, ListPage, list_page
+from app.db.scope import team_scope
 from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
@@ -85,7 +86,7 @@ def stream_evaluation(
     services.evaluations.get(caller, evaluation_id)
 
     def read(since: int) -> News:
-        with context.database.unit_of_work() as work:
+        with context.database.unit_of_work(team_scope(caller.team_id)) as work:
             return Services(context, work).evaluations.news(caller, evaluation_id, since=since, limit=PAGE_EVENTS)
 
     return event_stream(read, since=sequence_of(last_event_id))

@@ -11,6 +11,7 @@ from sqlalchemy.sql.functions import Function
 
 from app.db.base import Json
 from app.db.keyset import Page, fetch_page
+from app.db.scope import across_teams
 from app.db.tables import CheckpointRow, GpuLease, Job, JobEvent, JobMetric
 from app.ids import Prefix, new_id
 from app.jobs.states import JobPurpose
@@ -34,11 +35,13 @@ class JobRepository:
 
     def find_of_any_team(self, job_id: str) -> Job | None:
         """The training that made a model; models are shared between teams, jobs are not."""
-        return self._session.scalar(select(Job).where(Job.id == job_id, Job.purpose == JobPurpose.TRAINING))
+        with across_teams(self._session):
+            return self._session.scalar(select(Job).where(Job.id == job_id, Job.purpose == JobPurpose.TRAINING))
 
     def find_spec(self, job_id: str) -> Json | None:
         """The settings of the run of any team's job."""
-        return self._session.scalar(select(Job.spec).where(Job.id == job_id))
+        with across_teams(self._session):
+            return self._session.scalar(select(Job.spec).where(Job.id == job_id))
 
     def lock(self, team_id: str, job_id: str, purpose: JobPurpose = JobPurpose.TRAINING) -> Job | None:
         """The job, until the end of the transaction nobody else's to change."""
@@ -92,7 +95,7 @@ class JobRepository:
             .limit(1)
             .scalar_subquery()
         )
-        rows = self._session.execute(
+        statement = (
             select(
                 report["training"]["bytes"].as_integer(),
                 report["training"]["examples"].as_integer(),
@@ -114,6 +117,8 @@ class JobRepository:
             .order_by(Job.finished_at.desc())
             .limit(_EARLIER_JOBS)
         )
+        with across_teams(self._session):
+            rows = self._session.execute(statement).all()
         return tuple(
             EarlierJob(
                 file_bytes=size,

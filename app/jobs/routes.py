@@ -10,6 +10,7 @@ from app.api.dependencies import ContextDep, ServicesDep, allow
 from app.api.edge import WorkRoute, release
 from app.api.pagination import After, Limit10, Limit20, ListPage, list_page
 from app.contracts.reports import Evaluation
+from app.db.scope import team_scope
 from app.db.tables import File
 from app.factory import Services
 from app.identity.caller import Caller
@@ -173,7 +174,7 @@ def stream_job(
     services.jobs.get(caller, job_id)
 
     def read(since: int) -> News:
-        with context.database.unit_of_work() as work:
+        with context.database.unit_of_work(team_scope(caller.team_id)) as work:
             return Services(context, work).jobs.news(caller, job_id, since=since, limit=PAGE_EVENTS)
 
     return event_stream(read, since=sequence_of(last_event_id))

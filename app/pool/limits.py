@@ -8,7 +8,7 @@ from app.audit.service import AuditService
 from app.db.engine import UnitOfWork
 from app.errors import NotFound, QuotaExceeded
 from app.identity.caller import Caller
-from app.identity.policy import Permission, is_allowed
+from app.identity.reach import within_reach
 from app.pool.repository import PoolRepository
 
 
@@ -25,20 +25,23 @@ class Limits:
 class LimitsService:
     def __init__(self, work: UnitOfWork, audit: AuditService) -> None:
         self._audit = audit
+        self._session = work.session
         self._repository = PoolRepository(work.session)
 
     def get(self, caller: Caller, team_id: str) -> Limits:
         """`NotFound` for a team that is absent, or not the caller's unless the caller runs the pool."""
-        is_theirs = team_id == caller.team_id or is_allowed(caller.role, Permission.POOL_WRITE)
-        if not is_theirs or not self._repository.team_exists(team_id):
-            raise NotFound(f"There is no project '{team_id}' here, or it is not yours.", param="project_id")
-        return self._read(team_id)
+        with within_reach(self._session, caller):
+            is_theirs = team_id == caller.team_id or caller.is_operator
+            if not is_theirs or not self._repository.team_exists(team_id):
+                raise NotFound(f"There is no project '{team_id}' here, or it is not yours.", param="project_id")
+            return self._read(team_id)
 
     def change(self, caller: Caller, team_id: str, changes: Mapping[str, Any]) -> Limits:
         """Set what is named and leave the rest; from now on, also for what waits already."""
         before = self.get(caller, team_id)
         if changes:
-            self._repository.save_limits(team_id, changes)
+            with within_reach(self._session, caller):
+                self._repository.save_limits(team_id, changes)
             self._audit.record(
                 team_id,
                 caller.actor,
@@ -47,7 +50,7 @@ class LimitsService:
                 before={name: getattr(before, name) for name in changes},
                 after=dict(changes),
             )
-        return self._read(team_id)
+        return self.get(caller, team_id)
 
     def reserve_place(self, team_id: str) -> None:
         """Before a job is added, in its transaction: `QuotaExceeded` if the team has as many as it may.

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.base import Json
+from app.db.scope import across_teams
 from app.db.tables import BaseModelRow, Job, Team, TeamLimits, Worker
 from app.pool.conditions import QUEUED, VALIDATING, claimable, has_status
 
@@ -116,10 +117,11 @@ class PoolRepository:
             .outerjoin(Job, Job.owner == Worker.id + "/" + Worker.incarnation)
             .order_by(Worker.id)
         )
-        return [
-            (worker, float(seconds), job_id, team_id)
-            for worker, seconds, job_id, team_id in self._session.execute(statement)
-        ]
+        with across_teams(self._session):
+            return [
+                (worker, float(seconds), job_id, team_id)
+                for worker, seconds, job_id, team_id in self._session.execute(statement)
+            ]
 
     def base_ids(self) -> dict[str, list[str]]:
         """Ids of the registered bases by the hash of their weights."""
@@ -200,9 +202,11 @@ class PoolRepository:
     def count_open(self, team_id: str) -> dict[str, tuple[int, int]]:
         """By open status: jobs of the whole pool, and the team's own."""
         own = func.count().filter(Job.team_id == team_id)
-        rows = self._session.execute(
+        statement = (
             select(Job.status, func.count(), own)
             .where(Job.status.in_((VALIDATING, "queued", "running")))
             .group_by(Job.status)
         )
+        with across_teams(self._session):
+            rows = self._session.execute(statement).all()
         return {status: (total, mine) for status, total, mine in rows}

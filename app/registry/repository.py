@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.keyset import Page, fetch_page
+from app.db.scope import across_teams
 from app.db.tables import CheckpointPermission, Job, Team, TunedModel
 
 
@@ -15,10 +16,13 @@ class RegistryRepository:
         self._session = session
 
     def team_slug(self, team_id: str) -> str:
-        return self._session.get_one(Team, team_id).slug
+        with across_teams(self._session):
+            return self._session.get_one(Team, team_id).slug
 
     def team_slugs(self, team_ids: set[str]) -> dict[str, str]:
-        rows = self._session.execute(select(Team.id, Team.slug).where(Team.id.in_(team_ids)))
+        # Other teams' models can be used, and are shown with their owners.
+        with across_teams(self._session):
+            rows = self._session.execute(select(Team.id, Team.slug).where(Team.id.in_(team_ids))).all()
         return {team_id: slug for team_id, slug in rows}  # noqa: C416 - rows are not pairs to the type checker
 
     def add(self, model: TunedModel) -> None:
@@ -50,7 +54,9 @@ class RegistryRepository:
         """A job that still has to read this model's adapter."""
         is_open = Job.status.in_(("validating_files", "queued", "running", "paused"))
         reads = or_(Job.parent_model_id == model_id, Job.against_model_id == model_id)
-        return self._session.scalar(select(Job.id).where(reads, is_open).limit(1))
+        # Jobs of other teams that may use the model too.
+        with across_teams(self._session):
+            return self._session.scalar(select(Job.id).where(reads, is_open).limit(1))
 
     def is_archive_in_use(self, archive_key: str) -> bool:
         """Whether a model that is not deleted has its bytes there: a job's result may be one of its checkpoints too."""
@@ -71,6 +77,7 @@ class RegistryRepository:
             "id": permission.id,
             "model_id": permission.model_id,
             "team_id": permission.team_id,
+            "owner_team_id": permission.owner_team_id,
             "created_at": permission.created_at,
         }
         statement = insert(CheckpointPermission).values(**values).on_conflict_do_nothing()

@@ -190,7 +190,11 @@ class RegistryService:
         permissions = []
         for team_id in dict.fromkeys(team_ids):
             new = CheckpointPermission(
-                id=new_id(Prefix.PERMISSION), model_id=model_id, team_id=team_id, created_at=self._context.clock.now()
+                id=new_id(Prefix.PERMISSION),
+                model_id=model_id,
+                team_id=team_id,
+                owner_team_id=caller.team_id,
+                created_at=self._context.clock.now(),
             )
             permission = self._repository.add_permission(new)
             if permission.id == new.id:

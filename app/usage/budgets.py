@@ -15,7 +15,7 @@ from app.audit.service import AuditService
 from app.db.tables import TeamBudget
 from app.errors import NotFound, QuotaExceeded
 from app.identity.caller import Caller
-from app.identity.policy import Role
+from app.identity.reach import within_reach
 from app.settings import Settings
 from app.usage.budget_repository import BudgetRepository
 from app.usage.kinds import Kind, PriceKind, cost_of
@@ -52,6 +52,7 @@ class Verdict:
 
 class BudgetService:
     def __init__(self, session: Session, settings: Settings, outbox: Outbox, audit: AuditService) -> None:
+        self._session = session
         self._repository = BudgetRepository(session)
         self._usage = UsageRepository(session)
         self._settings = settings
@@ -62,25 +63,27 @@ class BudgetService:
 
     def set(self, caller: Caller, team_id: str, body: BudgetSet) -> TeamBudget:
         """Change the limits that are given; null takes one away. `NotFound` for a team that is not there."""
-        if not self._repository.has_team(team_id):
-            raise _absent(team_id)
-        budget = self._repository.make(team_id)
         changes = body.model_dump(exclude_unset=True)
-        for name, value in changes.items():
-            setattr(budget, name, value)
-        # A new limit is told of anew.
-        budget.warned_for = budget.exceeded_for = None
-        budget.updated_at = self._usage.now()
+        with within_reach(self._session, caller):
+            if not self._repository.has_team(team_id):
+                raise _absent(team_id)
+            budget = self._repository.make(team_id)
+            for name, value in changes.items():
+                setattr(budget, name, value)
+            # A new limit is told of anew.
+            budget.warned_for = budget.exceeded_for = None
+            budget.updated_at = self._usage.now()
         told = {name: None if value is None else float(value) for name, value in changes.items()}
         self._audit.record(team_id, caller.actor, "budget.set", team_id, **told)
         return budget
 
     def get(self, caller: Caller, team_id: str) -> TeamBudget:
         """An operator's of every team, everybody else's of the own; a team without limits has an empty one."""
-        is_visible = caller.role is Role.OPERATOR or caller.team_id == team_id
-        if not is_visible or not self._repository.has_team(team_id):
-            raise _absent(team_id)
-        return self._repository.find(team_id) or TeamBudget(team_id=team_id, warn_at=0.8)
+        with within_reach(self._session, caller):
+            is_visible = caller.is_operator or caller.team_id == team_id
+            if not is_visible or not self._repository.has_team(team_id):
+                raise _absent(team_id)
+            return self._repository.find(team_id) or TeamBudget(team_id=team_id, warn_at=0.8)
 
     def standing(self, team_id: str, *, but_not_job: str | None = None) -> Standing:
         """Of the current month (UTC). `but_not_job` leaves a job's own reservation out."""

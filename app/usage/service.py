@@ -10,7 +10,7 @@ from app.db.engine import UnitOfWork
 from app.db.tables import Price, UsageRecord
 from app.errors import Conflict, InvalidInput
 from app.identity.caller import Caller
-from app.identity.policy import Role
+from app.identity.reach import within_reach
 from app.ids import Prefix, new_id
 from app.usage.buckets import BucketWidth, Group, GroupBy, Span, api_key_id, grouped, span_of, user_id
 from app.usage.csv_export import to_csv
@@ -43,6 +43,7 @@ class Question:
 
 class UsageService:
     def __init__(self, work: UnitOfWork, context: Context, audit: AuditService) -> None:
+        self._session = work.session
         self._repository = UsageRepository(work.session)
         self._settings = context.settings
         self._clock = context.clock
@@ -99,9 +100,9 @@ class UsageService:
         if question.end <= question.start:
             raise InvalidInput("end_time must be after start_time.", param="end_time")
         span = span_of(question.start, question.end, question.width, question.limit)
-        found = self._repository.buckets(
-            start=span.start, end=span.end, step=span.step, team_ids=_visible_teams(caller, question.project_ids)
-        )
+        team_ids = _visible_teams(caller, question.project_ids)
+        with within_reach(self._session, caller):
+            found = self._repository.buckets(start=span.start, end=span.end, step=span.step, team_ids=team_ids)
         wanted = [
             one
             for one in found
@@ -114,9 +115,9 @@ class UsageService:
 
     def export(self, caller: Caller, *, start: datetime, end: datetime, project_ids: Sequence[str]) -> str:
         """Lines of the ledger that ended in this time, as CSV. `InvalidInput` if there are too many for one file."""
-        rows = self._repository.records(
-            start=start, end=end, team_ids=_visible_teams(caller, project_ids), limit=MAX_EXPORT_ROWS + 1
-        )
+        team_ids = _visible_teams(caller, project_ids)
+        with within_reach(self._session, caller):
+            rows = self._repository.records(start=start, end=end, team_ids=team_ids, limit=MAX_EXPORT_ROWS + 1)
         if len(rows) > MAX_EXPORT_ROWS:
             raise InvalidInput(
                 f"There are more than {MAX_EXPORT_ROWS} lines in this time. Ask for a shorter one.", param="end_time"
@@ -147,6 +148,6 @@ class UsageService:
 
 def _visible_teams(caller: Caller, project_ids: Sequence[str]) -> list[str] | None:
     """None: all. A team that is not the caller's is as one that has used nothing."""
-    if caller.role is Role.OPERATOR:
+    if caller.is_operator:
         return list(project_ids) or None
     return [caller.team_id] if not project_ids or caller.team_id in project_ids else []

@@ -7,8 +7,10 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from migrations.row_security import protect
+
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
@@ -123,6 +125,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_gpu_reservations")),
     )
     op.create_index(op.f("ix_gpu_reservations_team_id"), "gpu_reservations", ["team_id"])
+    for table in ("gpu_leases", "usage_records", "team_budgets", "gpu_reservations"):
+        protect(op.get_bind(), table)
 
 
 def downgrade() -> None:

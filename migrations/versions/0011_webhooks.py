@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from migrations.row_security import protect
+
 revision = "0011"
 down_revision = "0010"
 branch_labels = None
@@ -71,6 +73,8 @@ def upgrade() -> None:
         ["next_attempt_at"],
         postgresql_where=sa.text("status = 'pending'"),
     )
+    for table in ("webhook_endpoints", "webhook_deliveries"):
+        protect(op.get_bind(), table)
 
 
 def downgrade() -> None:

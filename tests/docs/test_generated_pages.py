@@ -8,7 +8,7 @@ import pytest
 _DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["generate_api_reference", "generate_settings_reference"])
+@pytest.mark.parametrize("name", ["generate_api_reference", "generate_authorization", "generate_settings_reference"])
 def test_a_generated_page_is_current(name):
     spec = importlib.util.spec_from_file_location(name, _DOCS / f"{name}.py")
     script = importlib.util.module_from_spec(spec)

@@ -13,4 +13,5 @@ class CheckpointPermission(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("tuned_models.id"))
     team_id: Mapped[str] = mapped_column(index=True)
+    owner_team_id: Mapped[str] = mapped_column(doc="the model's team")
     created_at: Mapped[Created]

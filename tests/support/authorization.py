@@ -1,0 +1,312 @@
+"""What every route needs to be asked properly, for the authorization matrix: a route that is not here fails the build.
+
+Objects are rows put straight into the tables, so that each route has one of each kind to be asked about.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.db.tables import (
+    ApiKey,
+    BaseModelRow,
+    CheckpointPermission,
+    CheckpointRow,
+    Eval,
+    EvalOutputItem,
+    EvalRun,
+    File,
+    Job,
+    ServiceAccount,
+    StoredCompletion,
+    TeamMember,
+    TunedModel,
+    Upload,
+    User,
+)
+from app.ids import Prefix, new_id, random_text
+from tests.support.eval_world import CUSTOM, EXACT
+
+ABSENT = "absent-0000"
+"""An id that names nothing."""
+_ALL_BUT_REFUSALS = frozenset({200, 400, 409, 413, 429, 503})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a route is asked. `body` may name objects by their parameter, as `{file_id}`."""
+
+    body: dict[str, Any] | None = None
+    right: frozenset[int] = _ALL_BUT_REFUSALS
+    """What the right key may be answered."""
+    shared: bool = False
+    """The object belongs to the installation, and every team may see it."""
+
+
+_MESSAGES = [{"role": "user", "content": "hi"}]
+_NAME = {"name": "n"}
+_NUMBERS = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0}
+_SUPERVISED = {
+    "method": {"type": "supervised", "supervised": {"hyperparameters": _NUMBERS}},
+    "hyperparameters": _NUMBERS,
+}
+_PLAIN = Entry()
+_REFUSABLE = Entry(right=_ALL_BUT_REFUSALS | {404})
+"""The object is there, and this part of it is not: nothing trained it."""
+_UNSERVED = _ALL_BUT_REFUSALS | {500}
+"""The model's row has no bytes in the store."""
+ENTRIES: dict[str, Entry] = {
+    "GET /v1/audit": _PLAIN,
+    "GET /v1/organization/audit_logs": _PLAIN,
+    "GET /v1/organization/audit_logs/head": _PLAIN,
+    "GET /v1/organization/audit_logs/rows": _PLAIN,
+    "GET /v1/organization/audit_logs/verify": _PLAIN,
+    "POST /v1/teams/keys": Entry(_NAME),
+    "GET /v1/teams/keys": _PLAIN,
+    "DELETE /v1/teams/keys/{key_id}": _PLAIN,
+    "GET /v1/organization/projects": _PLAIN,
+    "POST /v1/organization/projects": Entry(_NAME),
+    "GET /v1/organization/projects/{project_id}": _PLAIN,
+    "POST /v1/organization/projects/{project_id}": Entry(_NAME),
+    "POST /v1/organization/projects/{project_id}/archive": _PLAIN,
+    "GET /v1/organization/projects/{project_id}/api_keys": _PLAIN,
+    "GET /v1/organization/projects/{project_id}/api_keys/{key_id}": _PLAIN,
+    "DELETE /v1/organization/projects/{project_id}/api_keys/{key_id}": _PLAIN,
+    "GET /v1/organization/projects/{project_id}/service_accounts": _PLAIN,
+    "POST /v1/organization/projects/{project_id}/service_accounts": Entry(_NAME),
+    "GET /v1/organization/projects/{project_id}/service_accounts/{account_id}": _PLAIN,
+    "POST /v1/organization/projects/{project_id}/service_accounts/{account_id}": Entry(_NAME),
+    "DELETE /v1/organization/projects/{project_id}/service_accounts/{account_id}": _PLAIN,
+    "POST /v1/organization/projects/{project_id}/service_accounts/{account_id}/api_keys": Entry(_NAME),
+    "GET /v1/organization/projects/{project_id}/users": _PLAIN,
+    "POST /v1/organization/projects/{project_id}/users": Entry({"role": "viewer", "email": "new@example.com"}),
+    "GET /v1/organization/projects/{project_id}/users/{user_id}": _PLAIN,
+    "POST /v1/organization/projects/{project_id}/users/{user_id}": Entry({"role": "trainer"}),
+    "DELETE /v1/organization/projects/{project_id}/users/{user_id}": _PLAIN,
+    "GET /v1/organization/users": _PLAIN,
+    "GET /v1/organization/users/{user_id}": _PLAIN,
+    "POST /v1/organization/users/{user_id}": Entry({"role": "reader"}),
+    "DELETE /v1/organization/users/{user_id}": _PLAIN,
+    "GET /v1/organization/admin_api_keys": _PLAIN,
+    "POST /v1/organization/admin_api_keys": Entry(_NAME),
+    "GET /v1/organization/admin_api_keys/{key_id}": _REFUSABLE,
+    "DELETE /v1/organization/admin_api_keys/{key_id}": _REFUSABLE,
+    "POST /v1/files": _PLAIN,
+    "GET /v1/files": _PLAIN,
+    "GET /v1/files/{file_id}": _PLAIN,
+    "DELETE /v1/files/{file_id}": _PLAIN,
+    # The row's bytes are not in the store.
+    "GET /v1/files/{file_id}/content": _REFUSABLE,
+    "POST /v1/files/{file_id}/preview": Entry({"model": "tiny"}, right=_ALL_BUT_REFUSALS | {404}),
+    "POST /v1/uploads": Entry({"bytes": 1, "filename": "f", "mime_type": "text/plain", "purpose": "fine-tune"}),
+    "POST /v1/uploads/{upload_id}/parts": _PLAIN,
+    "POST /v1/uploads/{upload_id}/complete": Entry({"part_ids": []}),
+    "POST /v1/uploads/{upload_id}/cancel": _PLAIN,
+    "POST /v1/bases": Entry({"id": "tiny", "licence": "MIT", "source": "test"}, right=_ALL_BUT_REFUSALS | {404}),
+    "GET /v1/bases": _PLAIN,
+    "GET /v1/bases/{base_id}": Entry(shared=True),
+    "DELETE /v1/bases/{base_id}": _PLAIN,
+    "GET /v1/models": _PLAIN,
+    "GET /v1/models/{model:path}": _PLAIN,
+    "DELETE /v1/models/{model:path}": _PLAIN,
+    "GET /v1/models/{model:path}/adapter": _REFUSABLE,
+    "GET /v1/models/{model:path}/stage": _PLAIN,
+    "POST /v1/models/{model:path}/stage": Entry({"stage": "approved"}, right=_REFUSABLE.right),
+    "POST /v1/models/{model:path}/predict": Entry({"inputs": "hi"}, right=_UNSERVED),
+    "POST /v1/fine_tuning/checkpoints/{model:path}/permissions": Entry({"project_ids": ["team_x"]}),
+    "GET /v1/fine_tuning/checkpoints/{model:path}/permissions": _PLAIN,
+    "DELETE /v1/fine_tuning/checkpoints/{model:path}/permissions/{permission_id}": _PLAIN,
+    "GET /v1/pool": _PLAIN,
+    "POST /v1/fine_tuning/jobs": Entry({"model": "tiny", "training_file": "{file_id}"}),
+    "GET /v1/fine_tuning/jobs": _PLAIN,
+    "GET /v1/fine_tuning/jobs/{job_id}": _PLAIN,
+    "POST /v1/fine_tuning/jobs/{job_id}/cancel": _PLAIN,
+    "POST /v1/fine_tuning/jobs/{job_id}/pause": _PLAIN,
+    "POST /v1/fine_tuning/jobs/{job_id}/resume": _PLAIN,
+    "GET /v1/fine_tuning/jobs/{job_id}/events": _PLAIN,
+    "GET /v1/fine_tuning/jobs/{job_id}/checkpoints": _PLAIN,
+    "GET /v1/fine_tuning/jobs/{job_id}/metrics": _PLAIN,
+    "GET /v1/fine_tuning/jobs/{job_id}/evaluation": _REFUSABLE,
+    "GET /v1/fine_tuning/jobs/{job_id}/evaluation/report": _REFUSABLE,
+    "GET /v1/fine_tuning/jobs/{job_id}/stream": _PLAIN,
+    "POST /v1/evaluations": Entry({"model": "{model}", "file": "{file_id}"}),
+    "GET /v1/evaluations": _PLAIN,
+    "GET /v1/evaluations/{evaluation_id}": _PLAIN,
+    "POST /v1/evaluations/{evaluation_id}/cancel": _PLAIN,
+    "GET /v1/evaluations/{evaluation_id}/events": _PLAIN,
+    "GET /v1/evaluations/{evaluation_id}/report": _REFUSABLE,
+    "GET /v1/evaluations/{evaluation_id}/stream": _PLAIN,
+    "POST /v1/chat/completions": Entry({"model": "{model}", "messages": _MESSAGES}, right=_UNSERVED),
+    "POST /v1/completions": Entry({"model": "{model}", "prompt": "hi"}, right=_UNSERVED),
+    "GET /v1/chat/completions": _PLAIN,
+    "GET /v1/chat/completions/{completion_id}": _PLAIN,
+    "POST /v1/chat/completions/{completion_id}": Entry({"metadata": {"a": "b"}}),
+    "DELETE /v1/chat/completions/{completion_id}": _PLAIN,
+    "GET /v1/chat/completions/{completion_id}/messages": _PLAIN,
+    "POST /v1/evals": Entry({"data_source_config": CUSTOM, "testing_criteria": [EXACT]}),
+    "GET /v1/evals": _PLAIN,
+    "GET /v1/evals/{eval_id}": _PLAIN,
+    "POST /v1/evals/{eval_id}": Entry(_NAME),
+    "DELETE /v1/evals/{eval_id}": _PLAIN,
+    "POST /v1/evals/{eval_id}/runs": Entry(
+        {"data_source": {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {"label": "a"}}]}}}
+    ),
+    "GET /v1/evals/{eval_id}/runs": _PLAIN,
+    "GET /v1/evals/{eval_id}/runs/{run_id}": _PLAIN,
+    "DELETE /v1/evals/{eval_id}/runs/{run_id}": _PLAIN,
+    "POST /v1/evals/{eval_id}/runs/{run_id}": _PLAIN,
+    "POST /v1/evals/{eval_id}/runs/{run_id}/cancel": _PLAIN,
+    "GET /v1/evals/{eval_id}/runs/{run_id}/output_items": _PLAIN,
+    "GET /v1/evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}": _PLAIN,
+    "POST /v1/fine_tuning/alpha/graders/validate": Entry({"grader": EXACT}),
+    "POST /v1/fine_tuning/alpha/graders/run": Entry({"grader": EXACT, "model_sample": "a", "item": {"label": "a"}}),
+}
+
+
+@dataclass
+class Objects:
+    """One object of each kind that a team has, by the name of the path parameter."""
+
+    ids: dict[str, str] = field(default_factory=dict)
+
+    def fill(self, template: Any) -> Any:
+        """A path or body with the ids in their places."""
+        if isinstance(template, dict):
+            return {name: self.fill(value) for name, value in template.items()}
+        if isinstance(template, list):
+            return [self.fill(value) for value in template]
+        if isinstance(template, str):
+            for name, value in self.ids.items():
+                template = template.replace(f"{{{name}}}", value).replace(f"{{{name}:path}}", value)
+        return template
+
+    def absent(self) -> "Objects":
+        """The same kinds, none of which exists."""
+        return Objects(dict.fromkeys(self.ids, ABSENT))
+
+
+def add_base(session: Session) -> None:
+    """The base `tiny`, which all teams share."""
+    session.merge(
+        BaseModelRow(
+            id="tiny",
+            folder="tiny",
+            kind="decoder",
+            licence="MIT",
+            source="test",
+            context_length=512,
+            parameters=1,
+            has_chat_template=True,
+            files={},
+            weights_sha256="0" * 64,
+            created_at=datetime.now(UTC),
+        )
+    )
+    session.flush()
+
+
+def add_objects(session: Session, team_id: str) -> Objects:
+    """Rows of a team, one of each kind. A job's are over, so that its stream ends."""
+    unique = random_text(8)
+    ids = {
+        "project_id": team_id,
+        "base_id": "tiny",
+        "file_id": new_id(Prefix.FILE),
+        "upload_id": new_id(Prefix.UPLOAD),
+        "key_id": new_id(Prefix.KEY),
+        "account_id": new_id(Prefix.SERVICE_ACCOUNT),
+        "user_id": new_id(Prefix.USER),
+        "job_id": new_id(Prefix.JOB),
+        "checkpoint": new_id(Prefix.CHECKPOINT),
+        "evaluation_id": new_id(Prefix.EVALUATION),
+        "model": f"ft:tiny:t:s:{unique}",
+        "permission_id": new_id(Prefix.PERMISSION),
+        "completion_id": new_id(Prefix.CHAT_COMPLETION),
+        "eval_id": new_id(Prefix.EVAL),
+        "run_id": new_id(Prefix.EVAL_RUN),
+        "output_item_id": new_id(Prefix.OUTPUT_ITEM),
+    }
+    now = datetime.now(UTC)
+    owned = {"team_id": team_id, "created_at": now}
+    by = {"created_by": "key:k"}
+    content = {"bytes": 1, "purpose": "fine-tune", "filename": "f.jsonl"}
+    job = {"base_id": "tiny", "training_file": ids["file_id"], "seed": 1, **_SUPERVISED}
+    over = {"status": "failed", "finished_at": now, "error": {"code": "c", "message": "m", "param": None}}
+    archive = {"archive_key": f"a/{unique}", "archive_sha256": "a" * 64, "archive_bytes": 1, "adapter_sha256": "a" * 64}
+    run = {"status": "completed", "data_source": {"type": "jsonl"}, "tally": {}, "total": 1}
+    groups: list[list[Any]] = [
+        [
+            File(id=ids["file_id"], sha256="0" * 64, artifact_key=f"f/{unique}", **content, **owned),
+            ServiceAccount(id=ids["account_id"], name="a", role="trainer", **owned),
+            User(id=ids["user_id"], email=f"{unique.lower()}@example.com", name="u"),
+            Eval(
+                id=ids["eval_id"],
+                name="e",
+                data_source_config=CUSTOM,
+                testing_criteria=[EXACT],
+                updated_at=now,
+                **by,
+                **owned,
+            ),
+            StoredCompletion(
+                id=ids["completion_id"], model="tiny", messages={"messages": []}, completion={"id": "c"}, **owned
+            ),
+        ],
+        [
+            Upload(
+                id=ids["upload_id"],
+                mime_type="text/plain",
+                status="pending",
+                expires_at=now + timedelta(hours=1),
+                **content,
+                **owned,
+            ),
+            ApiKey(id=ids["key_id"], name="k", role="viewer", sha256=unique.encode(), hint="…", **owned),
+            TeamMember(team_id=team_id, user_id=ids["user_id"], role="viewer"),
+            TunedModel(
+                id=ids["model"],
+                base_id="tiny",
+                job_id=ids["job_id"],
+                step=1,
+                is_final=True,
+                files={},
+                **archive,
+                **owned,
+            ),
+            Job(id=ids["job_id"], purpose="training", **job, **over, **by, **owned),
+            EvalRun(id=ids["run_id"], eval_id=ids["eval_id"], name="r", **run, **by, **owned),
+        ],
+        [
+            CheckpointRow(
+                id=new_id(Prefix.CHECKPOINT), job_id=ids["job_id"], step=1, model_id=ids["model"], metrics={}
+            ),
+            CheckpointPermission(
+                id=ids["permission_id"], model_id=ids["model"], team_id="team_z", owner_team_id=team_id, created_at=now
+            ),
+            Job(
+                id=ids["evaluation_id"],
+                purpose="evaluation",
+                parent_model_id=ids["model"],
+                **job,
+                **over,
+                **by,
+                **owned,
+            ),
+            EvalOutputItem(
+                id=ids["output_item_id"],
+                run_id=ids["run_id"],
+                position=0,
+                item={"label": "a"},
+                status="pass",
+                sample={},
+                results=[],
+                created_at=now,
+            ),
+        ],
+    ]
+    for group in groups:
+        session.add_all(group)
+        session.flush()
+    return Objects(ids)
