@@ -11,7 +11,7 @@ TEST_BASE := $(VENV)/test-bases/smollm2-135m-instruct
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help init up demo test check static fix openai-suite docs migrate revision clean
+.PHONY: help init up demo test check static fix openai-suite faults docs migrate revision clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ fix: init ## mend what ruff can mend
 
 openai-suite: $(SUITE_STAMP) ## openai-python's own API tests against a service of ours
 	@exec $(BIN)/python -m tests.openai_suite
+
+faults: init ## nothing lost, nothing done twice: every goal at full length; SEED=… repeats a run, GOALS="races torn" chooses
+	@exec $(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(GOALS)
 
 docs: init ## write docs/reference/ from the OpenAPI document and the settings
 	$(BIN)/python docs/generate_api_reference.py

@@ -28,7 +28,13 @@ class Context:
 def open_context(settings: Settings) -> Context:
     """The context of a real process."""
     broker = CeleryBroker(settings.redis_url.get_secret_value())
-    database = Database(settings.database_url.get_secret_value(), broker, pool_size=settings.database_pool_size)
+    database = Database(
+        settings.database_url.get_secret_value(),
+        broker,
+        pool_size=settings.database_pool_size,
+        # The locks of a worker that stands still are gone before its lease is.
+        idle_transaction_seconds=settings.lease_seconds / 2,
+    )
     return Context(
         settings=settings,
         database=database,

@@ -12,6 +12,9 @@ from app.evals.service import EvalService
 from app.evals.worker_service import EvalWorkerService
 from app.files.service import FileService
 from app.files.uploads import UploadService
+from app.identity.accounts import AccountService
+from app.identity.people import PeopleService
+from app.identity.projects import ProjectService
 from app.identity.service import IdentityService
 from app.jobs.evaluations import EvaluationService
 from app.jobs.queue_service import QueueService
@@ -22,6 +25,12 @@ from app.pool.service import PoolService
 from app.previews.service import PreviewService
 from app.registry.service import RegistryService
 from app.stages.service import StageService
+from app.usage.budgets import BudgetService
+from app.usage.ledger import UsageLedger
+from app.usage.service import UsageService
+from app.webhooks.delivering import DeliveryService
+from app.webhooks.outbox import Outbox
+from app.webhooks.service import WebhookService
 
 
 class Services:
@@ -33,19 +42,55 @@ class Services:
 
     @cached_property
     def audit(self) -> AuditService:
-        return AuditService(self.work.session)
+        return AuditService(self.work)
 
     @cached_property
     def identity(self) -> IdentityService:
         return IdentityService(self.work, self.audit, self.context.clock)
 
     @cached_property
+    def projects(self) -> ProjectService:
+        return ProjectService(self.work, self.identity, self.audit, self.context.clock)
+
+    @cached_property
+    def accounts(self) -> AccountService:
+        return AccountService(self.work, self.identity, self.projects, self.audit, self.context.clock)
+
+    @cached_property
+    def people(self) -> PeopleService:
+        return PeopleService(self.work, self.projects, self.audit, self.context.clock)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(self.work.session)
+
+    @cached_property
+    def webhooks(self) -> WebhookService:
+        return WebhookService(self.work, self.context, self.audit)
+
+    @cached_property
+    def deliveries(self) -> DeliveryService:
+        return DeliveryService(self.work, self.context, self.webhooks, self.audit)
+
+    @cached_property
+    def usage_ledger(self) -> UsageLedger:
+        return UsageLedger(self.work.session, self.context.settings)
+
+    @cached_property
+    def budgets(self) -> BudgetService:
+        return BudgetService(self.work.session, self.context.settings, self.outbox, self.audit)
+
+    @cached_property
+    def usage(self) -> UsageService:
+        return UsageService(self.work, self.context, self.audit)
+
+    @cached_property
     def files(self) -> FileService:
-        return FileService(self.work, self.context, self.audit)
+        return FileService(self.work, self.context, self.audit, self.budgets)
 
     @cached_property
     def uploads(self) -> UploadService:
-        return UploadService(self.work, self.context, self.files, self.audit)
+        return UploadService(self.work, self.context, self.files, self.audit, self.budgets)
 
     @cached_property
     def datasets(self) -> DatasetService:
@@ -69,7 +114,17 @@ class Services:
 
     @cached_property
     def jobs(self) -> JobService:
-        return JobService(self.work, self.files, self.bases, self.registry, self.pool, self.limits, self.audit)
+        return JobService(
+            self.work,
+            self.files,
+            self.bases,
+            self.registry,
+            self.pool,
+            self.limits,
+            self.audit,
+            self.outbox,
+            self.budgets,
+        )
 
     @cached_property
     def job_queue(self) -> QueueService:
@@ -77,12 +132,24 @@ class Services:
 
     @cached_property
     def evaluations(self) -> EvaluationService:
-        return EvaluationService(self.work, self.files, self.registry, self.limits, self.audit)
+        return EvaluationService(
+            self.work, self.files, self.registry, self.limits, self.audit, self.outbox, self.budgets
+        )
 
     @cached_property
     def job_worker(self) -> JobWorkerService:
         return JobWorkerService(
-            self.work, self.context, self.files, self.datasets, self.bases, self.registry, self.pool, self.audit
+            self.work,
+            self.context,
+            self.files,
+            self.datasets,
+            self.bases,
+            self.registry,
+            self.pool,
+            self.audit,
+            self.outbox,
+            self.usage_ledger,
+            self.budgets,
         )
 
     @cached_property
@@ -95,11 +162,13 @@ class Services:
 
     @cached_property
     def evals(self) -> EvalService:
-        return EvalService(self.work, self.context, self.files, self.chat, self.audit)
+        return EvalService(self.work, self.context, self.files, self.chat, self.audit, self.outbox)
 
     @cached_property
     def eval_worker(self) -> EvalWorkerService:
-        return EvalWorkerService(self.work, self.context, self.files, self.chat, self.audit)
+        return EvalWorkerService(
+            self.work, self.context, self.files, self.chat, self.audit, self.outbox, self.usage_ledger
+        )
 
     @cached_property
     def previews(self) -> PreviewService:

@@ -15,6 +15,8 @@ class Prefix(StrEnum):
     CHECKPOINT = "ftckpt_"
     TEAM = "team_"
     KEY = "key_"
+    SERVICE_ACCOUNT = "svcacct_"
+    USER = "user-"
     UPLOAD = "upload_"
     PART = "part_"
     PERMISSION = "cp_"
@@ -25,6 +27,10 @@ class Prefix(StrEnum):
     EVAL = "eval_"
     EVAL_RUN = "evalrun_"
     OUTPUT_ITEM = "outputitem_"
+    WEBHOOK_ENDPOINT = "whe_"
+    WEBHOOK_DELIVERY = "whd_"
+    WEBHOOK_EVENT = "evt_"
+    PRICE = "price_"
 
 
 def random_text(length: int) -> str:

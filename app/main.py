@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+import app.audit.organization_routes
 import app.audit.routes
 import app.bases.routes
 import app.chat.predict_routes
@@ -14,6 +15,9 @@ import app.evals.grader_routes
 import app.evals.routes
 import app.files.routes
 import app.files.upload_routes
+import app.identity.admin_key_routes
+import app.identity.people_routes
+import app.identity.project_routes
 import app.identity.routes
 import app.jobs.evaluation_routes
 import app.jobs.routes
@@ -21,6 +25,8 @@ import app.pool.routes
 import app.previews.routes
 import app.registry.routes
 import app.stages.routes
+import app.usage.routes
+import app.webhooks.routes
 from app import logs
 from app.api import errors, health
 from app.api.middleware import BodyMiddleware, RequestMiddleware
@@ -32,7 +38,11 @@ from app.settings import load_settings
 ROUTERS = (
     health.router,
     app.audit.routes.router,
+    app.audit.organization_routes.router,
     app.identity.routes.router,
+    app.identity.project_routes.router,
+    app.identity.people_routes.router,
+    app.identity.admin_key_routes.router,
     app.files.routes.router,
     app.files.upload_routes.router,
     app.bases.routes.router,
@@ -46,6 +56,8 @@ ROUTERS = (
     app.previews.routes.router,
     app.evals.routes.router,
     app.evals.grader_routes.router,
+    app.usage.routes.router,
+    app.webhooks.routes.router,
 )
 
 

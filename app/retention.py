@@ -11,6 +11,8 @@ _SWEEPS: dict[str, Callable[[Services], int]] = {
     "files": lambda services: services.files.expire_due(),
     "uploads": lambda services: services.uploads.expire_due(),
     "models": lambda services: services.registry.purge_deleted(),
+    "storage samples": lambda services: services.usage.sample_storage(),
+    "webhook deliveries": lambda services: services.webhooks.forget_old(),
     "idempotency keys": lambda services: forget_old(services.work.session),
 }
 

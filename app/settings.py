@@ -41,6 +41,16 @@ class Settings(BaseModel):
     engine_dtype: Literal["bfloat16", "float32"] | None = Field(
         default=None, description="of the base; default: bfloat16 where the device computes in it"
     )
+    webhook_allowed_hosts: str = Field(
+        default="", description="host or host:port, separated by commas: webhooks may go there though private or http"
+    )
+    webhook_disable_after_days: float = Field(default=5.0, gt=0, description="without one success")
+    currency: str = Field(default="usd", pattern=r"^[a-z]{3}$", description="of all prices and costs")
+    device_watts: str = Field(
+        default="cpu=65,cuda=350",
+        pattern=r"^([^=,]+=[0-9]+(\.[0-9]+)?(,|$))*$",
+        description="by kind of device, separated by commas: what one draws under load, for estimates of energy",
+    )
     database_pool_size: int = Field(default=10, ge=1)
     s3_endpoint_url: str | None = None
 

@@ -16,6 +16,7 @@ from app.contracts.tasks import Queue
 from app.logs import logger
 from app.settings import Settings, SettingsError, load_settings
 from workers.celery_app import make_consumer, make_worker_app
+from workers.supervisor.deliver import DeliveryRounds
 from workers.supervisor.engine_process import ENGINE_COMMAND, engine_environment
 from workers.supervisor.engine_run import Patience
 from workers.supervisor.engine_slot import EngineSlot
@@ -83,6 +84,8 @@ def _open_role(
 ) -> Callable[[], None]:
     """What a round of this role does; what it needs for life is put on `stack`."""
     if role is Queue.CONTROL:
+        rounds = DeliveryRounds(context, shutdown)
+        stack.enter_context(Rounds(rounds.run, period_seconds=context.settings.tick_seconds, shutdown=shutdown))
         return ControlRounds(context).run
     if role is Queue.CPU:
         stack.enter_context(Presence(context, name, None))

@@ -57,10 +57,11 @@ def allow(permission: Permission) -> Callable[[Request, Caller, Services], Calle
     """
 
     def check(request: Request, caller: CallerDep, services: ServicesDep) -> Caller:
-        if not is_allowed(caller.role, permission):
+        if not caller.may(permission):
+            what = "is narrowed to other rights than" if is_allowed(caller.role, permission) else "does not include"
             raise Forbidden(
-                f"Your API key has the role '{caller.role}', which does not include '{permission}'. "
-                "Ask an admin of your team for a key of a stronger role.",
+                f"Your API key has the role '{caller.role}' and {what} '{permission}'. "
+                "Ask an admin of your team for a key that includes it.",
                 code="insufficient_permissions",
             )
         body_sha256: str | None = getattr(request.state, "body_sha256", None)

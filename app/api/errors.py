@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from app.db.idempotency import KeyInUse
-from app.errors import AppError, InvalidInput, NotFound, Unavailable
+from app.errors import AppError, InvalidInput, NotFound, QuotaExceeded, Unavailable
 from app.logs import logger
 
 _MAX_FAULTS = 5
@@ -27,6 +27,9 @@ def render(error: AppError) -> JSONResponse:
     if error.status == 409:
         # OpenAI's clients try a 409 again unless told not to.
         headers["x-should-retry"] = "true" if isinstance(error, KeyInUse) else "false"
+    if isinstance(error, QuotaExceeded):
+        # So do they with a 429, but a limit that is used up is not free again in a moment.
+        headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     body = error_body(error.message, error.type, param=error.param, code=error.code)

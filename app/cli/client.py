@@ -78,7 +78,10 @@ class Client:
         )
 
     def get(self, path: str, **query: str | int | None) -> Any:
-        return self._json("GET", path, params={name: value for name, value in query.items() if value is not None})
+        """`query` stands in place of one that `path` has."""
+        return self._json(
+            "GET", path, params={name: value for name, value in query.items() if value is not None} or None
+        )
 
     def delete(self, path: str) -> Any:
         return self._json("DELETE", path)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.audit import audit
 from app.cli.bases import bases
 from app.cli.chat import chat
 from app.cli.demo_command import demo
@@ -22,6 +23,8 @@ from app.cli.pool import pool
 from app.cli.preview import preview
 from app.cli.session import Session
 from app.cli.up import up
+from app.cli.usage import usage
+from app.cli.webhooks import webhooks
 
 cli = typer.Typer(
     name="tunesmith",
@@ -37,6 +40,7 @@ cli.command()(train)
 cli.command()(evaluate)
 cli.command()(chat)
 cli.command()(load)
+cli.command()(usage)
 for _group, _name in (
     (bases, "bases"),
     (files, "files"),
@@ -44,6 +48,8 @@ for _group, _name in (
     (models, "models"),
     (keys, "keys"),
     (pool, "pool"),
+    (audit, "audit"),
+    (webhooks, "webhooks"),
 ):
     cli.add_typer(_group, name=_name)
 

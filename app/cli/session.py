@@ -73,10 +73,15 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=200)
 
 
+_MOMENTS = frozenset(
+    {"created", "created_at", "finished_at", "estimated_finish", "expires_at", "effective_at", "last_used_at"}
+)
+
+
 def _text(name: str, value: Any) -> str:
     if value is None:
         return "-"
-    if name in {"created", "created_at", "finished_at", "estimated_finish", "expires_at"} and isinstance(value, int):
+    if name in _MOMENTS and isinstance(value, int):
         return datetime.fromtimestamp(value, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if name == "bytes" and isinstance(value, int):
         return size_text(value)

@@ -10,6 +10,10 @@ from app.contracts.figures import Calibration, ClassFigures, Confusion, CostDeci
 from app.contracts.requirements import Expectation, RequirementJudgement
 from app.contracts.specs import Command
 
+METRIC_LOG = "metrics.jsonl"
+"""In the folder of a run's checkpoints: every metric reported, in its order. It outlives whoever should have read the
+report, so that a run resumed from a checkpoint on this disk has the figures of all steps before it."""
+
 
 class Ready(Contract):
     """The engine has imported its libraries and waits for commands."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
 from app.broker import Broker
 from app.contracts.tasks import Queue
+from app.db.scope import OWNER, Scope, ScopedSession, open_session
 from app.logs import logger
 
 
@@ -23,12 +25,20 @@ class UnitOfWork:
         self.session = session
         self._broker = broker
         self._rings: dict[Queue, None] = {}
+        self._before_commit: list[Callable[[], None]] = []
         self._after_commit: list[Callable[[], None]] = []
         self._after_rollback: list[Callable[[], None]] = []
 
     def ring(self, queue: Queue) -> None:
         """Wake `queue` once the transaction is in; dropped on rollback. Several rings are one."""
         self._rings[queue] = None
+
+    def before_commit(self, action: Callable[[], None]) -> None:
+        """Write something at the very end of the transaction, because it locks what others wait for; once only.
+
+        Actions run in the order in which they were asked for, after everything else was flushed.
+        """
+        self._before_commit.append(action)
 
     def on_commit(self, action: Callable[[], None]) -> None:
         """Do something outside the database (remove bytes) once the transaction is in; dropped on rollback.
@@ -44,21 +54,27 @@ class UnitOfWork:
 
     def commit(self) -> None:
         """Called at the edge. Features never call it."""
+        if self._before_commit:
+            self.session.flush()
+            actions, self._before_commit = self._before_commit, []
+            for action in actions:
+                action()
         self.session.commit()
         self._after_rollback.clear()
         rings, self._rings = self._rings, {}
         for queue in rings:
             self._broker.ring(queue)
-        actions, self._after_commit = self._after_commit, []
-        for action in actions:
+        followers, self._after_commit = self._after_commit, []
+        for follow in followers:
             try:
-                action()
+                follow()
             except OSError:
                 logger.exception("an action after the commit failed; the control role will repeat it")
 
     def rollback(self) -> None:
         self.session.rollback()
         self._rings.clear()
+        self._before_commit.clear()
         self._after_commit.clear()
         for undo in reversed(self._after_rollback):
             undo()
@@ -71,27 +87,53 @@ class UnitOfWork:
 
 
 class Database:
-    """The connection pool of one process."""
+    """The connection pool of one process.
 
-    def __init__(self, url: str, broker: Broker, *, pool_size: int = 10) -> None:
+    A process that stops in the middle of a transaction (suspended, cut off) keeps its row locks; the database ends
+    such a transaction after `idle_transaction_seconds`, so that nobody waits for it longer than that.
+    """
+
+    def __init__(
+        self, url: str, broker: Broker, *, pool_size: int = 10, idle_transaction_seconds: float = 30.0
+    ) -> None:
+        given = make_url(driver_url(url))
+        limit = f"-c idle_in_transaction_session_timeout={round(1000 * idle_transaction_seconds)}"
         self.engine = create_engine(
-            driver_url(url),
+            given,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
             pool_timeout=10,
-            connect_args={"application_name": "tunesmith", "connect_timeout": 5},
+            connect_args={
+                "application_name": "tunesmith",
+                "connect_timeout": 5,
+                # A host that vanishes sends no reset: notice it within seconds, not at the kernel's quarter of an hour.
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 10_000,
+                "options": f"{given.query.get('options', '')} {limit}".strip(),
+            },
         )
         self._broker = broker
+        self.scope = OWNER
+        """Of transactions whose opener names none."""
 
-    def open(self) -> UnitOfWork:
+    def within(self, scope: Scope) -> "Database":
+        """The same pool, for transactions that begin in this scope."""
+        other = copy(self)
+        other.scope = scope
+        return other
+
+    def open(self, scope: Scope | None = None) -> UnitOfWork:
         """A unit of work whose owner commits and closes it. Connects at the first statement."""
-        return UnitOfWork(Session(self.engine, expire_on_commit=False), self._broker)
+        session = ScopedSession(self.engine, expire_on_commit=False)
+        return UnitOfWork(open_session(session, scope or self.scope), self._broker)
 
     @contextmanager
-    def unit_of_work(self) -> Iterator[UnitOfWork]:
+    def unit_of_work(self, scope: Scope | None = None) -> Iterator[UnitOfWork]:
         """Commit on the way out, roll back on any exception."""
-        work = self.open()
+        work = self.open(scope)
         try:
             yield work
             work.commit()

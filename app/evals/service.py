@@ -26,19 +26,28 @@ from app.evals.tally import empty
 from app.files.service import FileService
 from app.identity.caller import Caller
 from app.ids import Prefix, new_id
+from app.webhooks.event_types import of_run
+from app.webhooks.outbox import Outbox
 
 _ENDED = ("completed", "failed")
 
 
 class EvalService:
-    def __init__(
-        self, work: UnitOfWork, context: Context, files: FileService, chat: ChatService, audit: AuditService
+    def __init__(  # noqa: PLR0917 - called by the factory alone
+        self,
+        work: UnitOfWork,
+        context: Context,
+        files: FileService,
+        chat: ChatService,
+        audit: AuditService,
+        outbox: Outbox,
     ) -> None:
         self._work = work
         self._clock = context.clock
         self._files = files
         self._chat = chat
         self._audit = audit
+        self._outbox = outbox
         self._repository = EvalRepository(work.session)
 
     def create(self, caller: Caller, body: EvalCreate) -> Eval:
@@ -147,6 +156,7 @@ class EvalService:
             before, row.status = row.status, "canceled"
             row.finished_at = self._clock.now()
             self._audit.record(caller.team_id, caller.actor, "eval_run.cancel", row.id, before=before)
+            self._outbox.announce(caller.team_id, of_run(row.status), row.id)
         return row
 
     def delete_run(self, caller: Caller, eval_id: str, run_id: str) -> None:

@@ -30,6 +30,9 @@ from app.ids import Prefix, new_id
 from app.jobs.ending import backoff_seconds
 from app.jobs.fencing import Fenced
 from app.jobs.worker_messages import Directive
+from app.usage.ledger import UsageLedger
+from app.webhooks.event_types import of_run
+from app.webhooks.outbox import Outbox
 
 _STATUS = {"passed": "pass", "failed": "fail", "errored": "error"}
 
@@ -37,14 +40,23 @@ _STATUS = {"passed": "pass", "failed": "fail", "errored": "error"}
 class EvalWorkerService:
     """Claims, items and endings of runs."""
 
-    def __init__(
-        self, work: UnitOfWork, context: Context, files: FileService, chat: ChatService, audit: AuditService
+    def __init__(  # noqa: PLR0917 - called by the factory alone
+        self,
+        work: UnitOfWork,
+        context: Context,
+        files: FileService,
+        chat: ChatService,
+        audit: AuditService,
+        outbox: Outbox,
+        usage: UsageLedger,
     ) -> None:
         self._work = work
         self._settings = context.settings
         self._files = files
         self._chat = chat
         self._audit = audit
+        self._outbox = outbox
+        self._usage = usage
         self._repository = EvalRepository(work.session)
 
     def claim(self, owner: str) -> RunTask | None:
@@ -135,7 +147,7 @@ class EvalWorkerService:
         run = self._held(run_id, fence)
         if run.status == "in_progress":
             self._end(run, "completed", "eval_run.complete")
-        _free(run)
+        self._free(run)
 
     def fail(self, run_id: str, fence: int, code: str, message: str) -> None:
         """The run cannot be done; what is done stays. Gives up the lease."""
@@ -144,7 +156,7 @@ class EvalWorkerService:
     def release(self, run_id: str, fence: int) -> None:
         """Let go in good order, work left or not; the next turn may be another run's."""
         run = self._held(run_id, fence)
-        _free(run)
+        self._free(run)
         if run.status == "in_progress":
             self._work.ring(Queue.CPU)
 
@@ -152,13 +164,13 @@ class EvalWorkerService:
         """The attempt is lost: another one after a pause, or `failed` after too many without one item done."""
         run = self._held(run_id, fence)
         if run.status != "in_progress":
-            _free(run)
+            self._free(run)
             return
         run.attempts += 1
         if run.attempts >= self._settings.max_attempts:
             self._give_up(run, message)
             return
-        _free(run)
+        self._free(run)
         run.not_before = self._repository.now_plus(backoff_seconds(run.attempts))
 
     def release_previous(self, worker_id: str, incarnation: str) -> int:
@@ -211,13 +223,20 @@ class EvalWorkerService:
         if run.status in {"queued", "in_progress"}:
             self._end(run, "failed", "eval_run.fail", code=code)
             run.error = {"code": code, "message": message}
-        _free(run)
+        self._free(run)
 
     def _end(self, run: EvalRun, status: str, action: str, **data: Any) -> None:
         actor = "system" if run.owner is None else f"worker:{run.owner}"
         run.status = status
         run.finished_at = self._repository.now()
         self._audit.record(run.team_id, actor, action, run.id, fence=run.fence, **data)
+        self._outbox.announce(run.team_id, of_run(status), run.id)
+
+    def _free(self, run: EvalRun) -> None:
+        """Nobody holds the run any more; what it has used is written down."""
+        self._usage.evaluated(run)
+        run.owner = None
+        run.lease_until = None
 
     def _held(self, run_id: str, fence: int) -> EvalRun:
         run = self._repository.lock_held(run_id, fence)

@@ -17,6 +17,7 @@ from app.files.purposes import RESULTS, Purpose, is_json_lines, lifetime
 from app.files.repository import FileRepository
 from app.identity.caller import Caller
 from app.ids import Prefix, new_id
+from app.usage.budgets import BudgetService
 
 _COPY_BYTES = 1024 * 1024
 _SWEEP_ROWS = 200
@@ -25,10 +26,11 @@ _ABANDONED_AFTER = timedelta(hours=24)
 
 
 class FileService:
-    def __init__(self, work: UnitOfWork, context: Context, audit: AuditService) -> None:
+    def __init__(self, work: UnitOfWork, context: Context, audit: AuditService, budgets: BudgetService) -> None:
         self._work = work
         self._context = context
         self._audit = audit
+        self._budgets = budgets
         self._repository = FileRepository(work.session)
 
     @property
@@ -161,6 +163,9 @@ class FileService:
         purpose: str,
         life: timedelta | None,
     ) -> File:
+        if purpose != RESULTS:
+            # Results are what was paid for already: they are never refused.
+            self._budgets.check_storage(team_id, stored.bytes)
         now = self._context.clock.now()
         file = File(
             id=file_id,

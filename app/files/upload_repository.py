@@ -14,6 +14,9 @@ class UploadRepository:
         self._session.add(upload)
         self._session.flush()
 
+    def flush(self) -> None:
+        self._session.flush()
+
     def find(self, team_id: str, upload_id: str) -> Upload | None:
         statement = select(Upload).where(Upload.id == upload_id, Upload.team_id == team_id)
         return self._session.scalars(statement).one_or_none()

@@ -17,6 +17,7 @@ from app.files.service import FileService
 from app.files.upload_repository import UploadRepository
 from app.identity.caller import Caller
 from app.ids import Prefix, new_id
+from app.usage.budgets import BudgetService
 
 PART_BYTES_MAX = 64 * 1024 * 1024
 _OPEN_FOR = timedelta(hours=1)
@@ -32,11 +33,14 @@ class Assembled:
 
 
 class UploadService:
-    def __init__(self, work: UnitOfWork, context: Context, files: FileService, audit: AuditService) -> None:
+    def __init__(
+        self, work: UnitOfWork, context: Context, files: FileService, audit: AuditService, budgets: BudgetService
+    ) -> None:
         self._work = work
         self._context = context
         self._files = files
         self._audit = audit
+        self._budgets = budgets
         self._repository = UploadRepository(work.session)
 
     def create(
@@ -92,6 +96,7 @@ class UploadService:
         received_bytes = self._repository.received_bytes(upload_id) + stored.bytes
         if received_bytes > self._context.settings.max_file_bytes:
             raise TooLarge("The parts are together larger than a file may be.", code="file_too_large")
+        self._budgets.check_storage(caller.team_id, stored.bytes)
         part = UploadPart(
             id=part_id,
             upload_id=upload.id,
@@ -137,6 +142,9 @@ class UploadService:
     def complete(self, caller: Caller, upload_id: str, assembled: Assembled) -> tuple[Upload, File]:
         """The upload becomes a file. `Conflict` if it was completed or cancelled meanwhile."""
         upload = self._locked_pending(caller, upload_id)
+        # First: from now on the file counts as stored, and its parts do not.
+        upload.status = "completed"
+        self._repository.flush()
         file = self._files.finish(
             caller.team_id,
             caller.actor,
@@ -146,7 +154,6 @@ class UploadService:
             purpose=upload.purpose,
             expires_after_seconds=upload.file_expires_after_seconds,
         )
-        upload.status = "completed"
         upload.file_id = file.id
         self._audit.record(caller.team_id, caller.actor, "upload.complete", upload.id, file_id=file.id)
         self._remove_parts_after_commit(upload_id)

@@ -20,8 +20,8 @@ Admin = Annotated[Caller, Depends(allow(Permission.TEAM_WRITE))]
 def create_key(caller: Admin, services: ServicesDep, body: KeyCreate) -> NewKeyObject:
     """Make a key of your team. Its text is shown in this answer only."""
     lifetime = None if body.expires_after_seconds is None else timedelta(seconds=body.expires_after_seconds)
-    row, text = services.identity.create_key(
-        caller.team_id, body.name, body.role, actor=caller.actor, expires_after=lifetime
+    row, text = services.identity.create_key_of_caller(
+        caller, caller.team_id, body.name, body.role, expires_after=lifetime, permissions=body.permissions
     )
     return new_key_object(row, text)
 

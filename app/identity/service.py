@@ -2,26 +2,42 @@
 
 import hmac
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.audit.service import AuditService
 from app.clock import Clock
 from app.db.engine import UnitOfWork
 from app.db.keyset import Page
+from app.db.scope import enter_team
 from app.db.tables import ApiKey, Team
-from app.errors import Conflict, InvalidInput, NotFound, Unauthorized
+from app.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from app.identity.caller import Caller
 from app.identity.keys import NewKey, hint, is_mistyped, key_hash, make_key
-from app.identity.policy import Role
+from app.identity.policy import Permission, Role, is_allowed
 from app.identity.repository import IdentityRepository
 from app.ids import Prefix, new_id
 
 DEFAULT_TEAM_SLUG = "default"
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,38}")
+_TOUCH_AFTER = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class KeyOwner:
+    """Whose a key is, beside its team's: a service account's, a person's, or nobody's."""
+
+    service_account_id: str | None = None
+    user_id: str | None = None
+
+
+_NOBODY = KeyOwner()
 
 
 class IdentityService:
     def __init__(self, work: UnitOfWork, audit: AuditService, clock: Clock) -> None:
+        self._work = work
         self._repository = IdentityRepository(work.session)
         self._audit = audit
         self._clock = clock
@@ -41,15 +57,66 @@ class IdentityService:
         return team
 
     def create_key(
-        self, team_id: str, name: str, role: Role, *, actor: str = "system", expires_after: timedelta | None = None
+        self,
+        team_id: str,
+        name: str,
+        role: Role,
+        *,
+        actor: str = "system",
+        expires_after: timedelta | None = None,
+        permissions: Iterable[Permission] | None = None,
+        owner: KeyOwner = _NOBODY,
     ) -> tuple[ApiKey, str]:
-        """A new key, as its row and its text; the text is not stored and cannot be shown again."""
-        return self._add_key(team_id, name, role, make_key(), actor=actor, expires_after=expires_after)
+        """A new key, as its row and its text; the text is not stored and cannot be shown again.
+
+        `permissions` narrow it: `InvalidInput` for one that its role does not have.
+        """
+        return self._add_key(
+            team_id,
+            name,
+            role,
+            make_key(),
+            actor=actor,
+            expires_after=expires_after,
+            permissions=permissions,
+            owner=owner,
+        )
+
+    def create_key_of_caller(
+        self,
+        caller: Caller,
+        team_id: str,
+        name: str,
+        role: Role,
+        *,
+        expires_after: timedelta | None,
+        permissions: list[Permission] | None,
+        owner: KeyOwner = _NOBODY,
+    ) -> tuple[ApiKey, str]:
+        """As `create_key`; `Forbidden` for a key that may do more than the key that asks for it."""
+        wanted = [right for right in Permission if is_allowed(role, right)] if permissions is None else permissions
+        beyond = [right for right in wanted if is_allowed(role, right) and not caller.may(right)]
+        if beyond:
+            raise Forbidden(
+                f"A key cannot make a key with more rights than its own: yours does not include '{beyond[0]}'. "
+                "Leave it out of 'permissions', or use a stronger key.",
+                code="insufficient_permissions",
+                param="permissions",
+            )
+        return self.create_key(
+            team_id,
+            name,
+            role,
+            actor=caller.actor,
+            expires_after=expires_after,
+            permissions=permissions,
+            owner=owner,
+        )
 
     def create_key_with_known_text_for_tests(self, team_id: str, name: str, role: Role, text: str) -> ApiKey:
         """A key whose text the caller chooses. Only test seeders call this; no route and no command does."""
         new = NewKey(new_id(Prefix.KEY), text)
-        return self._add_key(team_id, name, role, new, actor="system", expires_after=None)[0]
+        return self._add_key(team_id, name, role, new, actor="system")[0]
 
     def first_key(self) -> str:
         """The text of a new operator key of the team `default`, which is made if it is not there yet."""
@@ -59,7 +126,11 @@ class IdentityService:
         return text
 
     def authenticate(self, text: str) -> Caller:
-        """Who holds this key; `Unauthorized` for unknown, mistyped, expired and revoked ones alike."""
+        """Who holds this key; `Unauthorized` for unknown, mistyped, expired and revoked ones alike.
+
+        The database is asked each time, so that a key which is taken back stops with the next request. The unit of
+        work acts for the key's team from here on.
+        """
         found = None if is_mistyped(text) else self._repository.find_key(key_hash(text))
         if found is None or not hmac.compare_digest(found[0].sha256, key_hash(text)):
             raise Unauthorized(
@@ -67,42 +138,88 @@ class IdentityService:
                 code="invalid_api_key",
             )
         key, team = found
+        now = self._clock.now()
         if key.revoked_at is not None:
             raise _refused("was revoked")
-        if key.expires_at is not None and key.expires_at <= self._clock.now():
+        if key.expires_at is not None and key.expires_at <= now:
             raise _refused("has expired")
-        return Caller(team_id=team.id, team_slug=team.slug, key_id=key.id, role=Role(key.role))
+        if team.archived_at is not None:
+            raise _refused("belongs to a team that was archived")
+        enter_team(self._work.session, team.id)
+        if key.last_used_at is None or key.last_used_at < now - _TOUCH_AFTER:
+            # At the end: until then nobody who revokes the key has to wait for this request.
+            self._work.before_commit(lambda: self._repository.touch_key(key.id))
+        return Caller(
+            team_id=team.id,
+            team_slug=team.slug,
+            key_id=key.id,
+            role=Role(key.role),
+            permissions=None if key.permissions is None else frozenset(map(Permission, key.permissions)),
+        )
 
     def list_keys(self, caller: Caller, *, after: str | None, limit: int) -> Page[ApiKey]:
         """The keys of the caller's team, revoked ones included, newest first."""
-        return self._repository.list_keys(caller.team_id, after=after, limit=limit)
+        return self._repository.list_keys(team_id=caller.team_id, after=after, limit=limit)
 
-    def revoke_key(self, caller: Caller, key_id: str) -> ApiKey:
-        """Take a key back, at once and for good; revoking again changes nothing."""
-        key = self._repository.find_key_of_team(caller.team_id, key_id)
+    def revoke_key(self, caller: Caller, key_id: str, *, team_id: str | None = None) -> ApiKey:
+        """Take a key back, at once and for good; revoking again changes nothing. `team_id`: the caller's if None."""
+        key = self._repository.find_key_of_team(team_id or caller.team_id, key_id)
         if key is None:
             raise NotFound(f"No API key with id '{key_id}' found in your team.", param="key_id")
+        if key.role == Role.OPERATOR and not caller.is_operator:
+            raise Forbidden("This key is an operator's: only an operator can revoke it.", param="key_id")
         if key.revoked_at is None:
             self._repository.revoke(key, self._clock.now())
-            self._audit.record(caller.team_id, caller.actor, "key.revoke", key.id, name=key.name)
+            self._audit.record(key.team_id, caller.actor, "key.revoke", key.id, name=key.name)
         return key
 
     def _add_key(
-        self, team_id: str, name: str, role: Role, new: NewKey, *, actor: str, expires_after: timedelta | None
+        self,
+        team_id: str,
+        name: str,
+        role: Role,
+        new: NewKey,
+        *,
+        actor: str,
+        expires_after: timedelta | None = None,
+        permissions: Iterable[Permission] | None = None,
+        owner: KeyOwner = _NOBODY,
     ) -> tuple[ApiKey, str]:
         expires_at: datetime | None = None if expires_after is None else self._clock.now() + expires_after
+        rights = _narrowed(role, permissions)
+        team = self._repository.share_lock_team(team_id)
+        if team is None or team.archived_at is not None:
+            raise NotFound(f"No team with id '{team_id}' that is in use.", param="project_id")
         key = ApiKey(
             id=new.id,
             team_id=team_id,
             name=name,
             role=role.value,
+            permissions=rights,
+            service_account_id=owner.service_account_id,
+            user_id=owner.user_id,
             sha256=key_hash(new.text),
             hint=hint(new.text),
             expires_at=expires_at,
         )
         self._repository.add_key(key)
-        self._audit.record(team_id, actor, "key.create", key.id, name=name, role=role.value)
+        narrowed = {} if rights is None else {"permissions": rights}
+        self._audit.record(team_id, actor, "key.create", key.id, name=name, role=role.value, **narrowed)
         return key, new.text
+
+
+def _narrowed(role: Role, permissions: Iterable[Permission] | None) -> list[str] | None:
+    """As stored, in the order of the table; `InvalidInput` for a right that the role does not have."""
+    if permissions is None:
+        return None
+    wanted = set(permissions)
+    for right in sorted(wanted):
+        if not is_allowed(role, right):
+            raise InvalidInput(
+                f"The role '{role}' does not include '{right}'. Leave it out, or choose a stronger role.",
+                param="permissions",
+            )
+    return [right.value for right in Permission if right in wanted]
 
 
 def _refused(why: str) -> Unauthorized:

@@ -9,6 +9,7 @@ from app.jobs.ledger import JobLedger
 from app.jobs.repository import JobRepository
 from app.jobs.results import JobResults
 from app.jobs.states import TERMINAL, Event, JobPurpose, Status
+from app.usage.ledger import UsageLedger
 
 FIRST_DELAY_SECONDS = 2.0
 MAX_DELAY_SECONDS = 60.0
@@ -23,11 +24,19 @@ class JobEndings:
     """Expects the job's row to be locked and its lease to be held (or run out)."""
 
     def __init__(
-        self, work: UnitOfWork, repository: JobRepository, ledger: JobLedger, *, max_attempts: int, max_losses: int
+        self,
+        work: UnitOfWork,
+        repository: JobRepository,
+        ledger: JobLedger,
+        usage: UsageLedger,
+        *,
+        max_attempts: int,
+        max_losses: int,
     ) -> None:
         self._work = work
         self._repository = repository
         self._ledger = ledger
+        self._usage = usage
         self._max_attempts = max_attempts
         self._max_losses = max_losses
 
@@ -113,7 +122,8 @@ class JobEndings:
         self.free(job)
 
     def free(self, job: Job) -> None:
-        """Nobody holds the job any more."""
+        """Nobody holds the job any more; what its lease has used is written down."""
+        self._usage.end_lease(job)
         job.owner = None
         job.lease_until = None
         job.preempt_reason = None

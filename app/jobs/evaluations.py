@@ -27,26 +27,31 @@ from app.jobs.states import Event, IllegalTransition, JobPurpose, Status, after
 from app.jobs.submission import check_sheet
 from app.pool.limits import LimitsService
 from app.registry.service import RegistryService, ResolvedModel
+from app.usage.budgets import BudgetService
+from app.webhooks.outbox import Outbox
 
 _LIKE_TRAINING = ("seed", "priority", "method", "hyperparameters", "training", "spec")
 
 
 class EvaluationService:
-    def __init__(
+    def __init__(  # noqa: PLR0917 - called by the factory alone
         self,
         work: UnitOfWork,
         files: FileService,
         registry: RegistryService,
         limits: LimitsService,
         audit: AuditService,
+        outbox: Outbox,
+        budgets: BudgetService,
     ) -> None:
         self._work = work
         self._limits = limits
         self._files = files
         self._registry = registry
         self._audit = audit
+        self._budgets = budgets
         self._repository = JobRepository(work.session)
-        self._ledger = JobLedger(self._repository, audit)
+        self._ledger = JobLedger(self._repository, audit, outbox, budgets)
 
     def submit(self, caller: Caller, body: EvaluationCreate) -> Job:
         """A new evaluation in `validating_files`. `InvalidInput` names the field that is wrong."""
@@ -92,6 +97,7 @@ class EvaluationService:
             **{name: getattr(maker, name) for name in _LIKE_TRAINING},
         )
         self._repository.add(job)
+        self._budgets.reserve(job.team_id, job.id, None, None)
         self._audit.record(
             caller.team_id,
             caller.actor,

@@ -26,6 +26,14 @@ def validating(training_file: str, validation_file: str | None) -> str:
     return f"Validating training file: {training_file}{also}"
 
 
+def stopped_by_budget(said: str) -> str:
+    return f"{PAUSED} by the team's budget, its checkpoint is kept: {said}. Resume it when there is room again."
+
+
+def budget_warned(said: str) -> str:
+    return f"The team's budget is nearly used up: {said}. At its end, jobs are paused."
+
+
 def evaluating(model_id: str, file_id: str, against: str) -> str:
     return f"Evaluating {model_id} on {file_id}, beside {against}"
 

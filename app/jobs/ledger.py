@@ -1,4 +1,4 @@
-"""Changes of a job's state: one place writes the status, the audit record and the event, in one transaction."""
+"""Changes of a job's state: one place writes status, audit record, event and webhook, in one transaction."""
 
 from typing import Any
 
@@ -7,14 +7,19 @@ from app.db.tables import Job
 from app.jobs import event_texts
 from app.jobs.repository import JobRepository
 from app.jobs.states import TERMINAL, Event, JobPurpose, Status, after
+from app.usage.budgets import BudgetService
+from app.webhooks.event_types import of_job
+from app.webhooks.outbox import Outbox
 
 
 class JobLedger:
     """Expects the job's row to be locked by the caller."""
 
-    def __init__(self, repository: JobRepository, audit: AuditService) -> None:
+    def __init__(self, repository: JobRepository, audit: AuditService, outbox: Outbox, budgets: BudgetService) -> None:
         self._repository = repository
         self._audit = audit
+        self._outbox = outbox
+        self._budgets = budgets
 
     def apply(self, job: Job, event: Event, actor: str, said: str, *, level: str = "info", **data: Any) -> bool:
         """Move the job by the table of `states`; True if its status changed. `IllegalTransition` if it may not."""
@@ -38,12 +43,15 @@ class JobLedger:
         job.status = following
         if following in TERMINAL:
             job.finished_at = self._repository.now()
+        if following in TERMINAL or following is Status.PAUSED:
+            self._budgets.settle(job.id)
         if following is not Status.RUNNING:
             job.estimated_finish = None
         self._audit.record(
             job.team_id, actor, f"job.{event}", job.id, before=before, after=str(following), fence=job.fence, **data
         )
         self.say(job, said, level=level)
+        self._outbox.announce(job.team_id, of_job(job.purpose or JobPurpose.TRAINING, following), job.id)
         return True
 
     def started(self, job: Job, actor: str) -> None:

@@ -10,6 +10,7 @@ from app.datasets.tasks import Task
 from app.db.tables import CheckpointRow, Job, JobEvent, JobMetric
 from app.jobs.event_texts import WIRE_FIGURES
 from app.jobs.states import Status
+from app.usage.schemas import JobUsageObject, job_usage_object
 
 _PRIORITIES: dict[int, Literal["low", "normal", "high"]] = {-1: "low", 0: "normal", 1: "high"}
 PRIORITY_LEVELS = {name: level for level, name in _PRIORITIES.items()}
@@ -115,6 +116,7 @@ class JobObject(BaseModel):
     requirements: str | None
     expectations: list[dict[str, Any]] | None
     costs: dict[str, Any] | None
+    usage: JobUsageObject | None
     evaluation: dict[str, Any] | None
     queue: QueueHint | None
 
@@ -202,6 +204,7 @@ def job_object(job: Job, *, queue: QueueHint | None = None, is_brief: bool = Fal
         requirements=job.requirements,
         expectations=None if is_brief else job.expectations,
         costs=job.costs,
+        usage=job_usage_object(job.usage),
         evaluation=_shown(job.evaluation, is_brief=is_brief),
         queue=queue,
     )

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from app.db.engine import UnitOfWork
+from app.db.scope import across_teams
 from app.db.tables import Job
 from app.identity.caller import Caller
 from app.jobs.queue_repository import QueueRepository
@@ -50,6 +51,7 @@ class QueueService:
     def __init__(self, work: UnitOfWork, jobs: JobService, pool: PoolService) -> None:
         self._jobs = jobs
         self._pool = pool
+        self._session = work.session
         self._repository = QueueRepository(work.session)
 
     def standing(self, caller: Caller, job_id: str) -> Standing:
@@ -63,7 +65,10 @@ class QueueService:
             until = "" if job.not_before is None else f", not before {job.not_before:%H:%M:%S} UTC"
             return Standing(job, f"The job waits a moment before its next attempt{until}.")
         before = counts_before(snapshot, own)
-        return Standing(job, explain(snapshot, job.id), *before, forecast=self._forecast(job, sum(before)))
+        # What comes first is other teams' as well: their numbers are used, and not shown.
+        with across_teams(self._session):
+            forecast = self._forecast(job, sum(before))
+        return Standing(job, explain(snapshot, job.id), *before, forecast=forecast)
 
     def _forecast(self, job: Job, before: int) -> Forecast:
         snapshot, running, free, now = self._pool.look_ahead(min(before, LOOKED_THROUGH) + 1)

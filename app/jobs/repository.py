@@ -111,6 +111,16 @@ class JobRepository:
             .execution_options(populate_existing=True)
         ).all()
 
+    def lock_waiting_or_running(self, team_id: str) -> Sequence[Job]:
+        """A team's jobs that have a GPU or wait for one, locked; those that somebody writes to are left out."""
+        return self._session.scalars(
+            select(Job)
+            .where(Job.team_id == team_id, Job.status.in_(("queued", "running")))
+            .order_by(Job.id)
+            .with_for_update(skip_locked=True)
+            .execution_options(populate_existing=True)
+        ).all()
+
     def lock_of_worker(self, worker_id: str, *, but_not: str) -> Sequence[Job]:
         """Jobs leased to this worker under another owner name than `but_not`, locked."""
         return self._session.scalars(

@@ -31,6 +31,8 @@ from app.pool.limits import LimitsService
 from app.pool.service import PoolService
 from app.registry.naming import is_suffix
 from app.registry.service import RegistryService, ResolvedModel
+from app.usage.budgets import BudgetService
+from app.webhooks.outbox import Outbox
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class JobService:
         pool: PoolService,
         limits: LimitsService,
         audit: AuditService,
+        outbox: Outbox,
+        budgets: BudgetService,
     ) -> None:
         self._work = work
         self._files = files
@@ -68,8 +72,9 @@ class JobService:
         self._audit = audit
         self._pool = pool
         self._limits = limits
+        self._budgets = budgets
         self._repository = JobRepository(work.session)
-        self._ledger = JobLedger(self._repository, audit)
+        self._ledger = JobLedger(self._repository, audit, outbox, budgets)
 
     def submit(self, caller: Caller, body: JobCreate) -> Job:
         """A new job in `validating_files`. `InvalidInput` names the field that is wrong."""
@@ -113,6 +118,7 @@ class JobService:
             else [item.model_dump(mode="json", exclude_none=True) for item in body.integrations],
         )
         self._repository.add(job)
+        self._reserve(job)
         self._audit.record(
             caller.team_id,
             caller.actor,
@@ -182,6 +188,8 @@ class JobService:
         # For the error of a job that cannot be resumed.
         _following(job, Event.RESUME)
         following = resumed(Status(job.status), is_validated=job.spec is not None)
+        if job.status == Status.PAUSED:
+            self._reserve(job)
         self._move(job, following, Event.RESUME, caller, event_texts.RESUMED)
         if following is Status.QUEUED:
             self._work.ring(Queue.GPU)
@@ -215,6 +223,10 @@ class JobService:
     def _move(self, job: Job, following: Status, event: Event, caller: Caller, said: str) -> None:
         self._ledger.move(job, following, event, caller.actor, said)
         self._repository.flush()
+
+    def _reserve(self, job: Job) -> None:
+        """`QuotaExceeded` if the team's budget has no room for what the job still needs."""
+        self._budgets.reserve(job.team_id, job.id, None, None)
 
     def _resolve(self, caller: Caller, model_id: str) -> ResolvedModel:
         """A base, or a fine-tuned model to continue from."""

@@ -32,6 +32,9 @@ from app.jobs.worker_messages import Directive, PublishedAdapter, TrainingTask, 
 from app.pool.service import PoolService
 from app.registry.service import RegistryService
 from app.reports.words import summary
+from app.usage.budgets import BudgetService
+from app.usage.ledger import UsageLedger
+from app.webhooks.outbox import Outbox
 
 _REAPED_AT_ONCE = 100
 
@@ -49,17 +52,23 @@ class JobWorkerService:
         registry: RegistryService,
         pool: PoolService,
         audit: AuditService,
+        outbox: Outbox,
+        usage: UsageLedger,
+        budgets: BudgetService,
     ) -> None:
         self._work = work
         self._settings = context.settings
         self._pool = pool
         self._datasets = datasets
         self._repository = JobRepository(work.session)
-        self._ledger = JobLedger(self._repository, audit)
+        self._ledger = JobLedger(self._repository, audit, outbox, budgets)
+        self._usage = usage
+        self._budgets = budgets
         self._endings = JobEndings(
             work,
             self._repository,
             self._ledger,
+            usage,
             max_attempts=context.settings.max_attempts,
             max_losses=context.settings.max_losses,
         )
@@ -111,6 +120,7 @@ class JobWorkerService:
             return None
         job = self._held(claim.job_id, claim.fence)
         self._ledger.started(job, _actor(job))
+        self._usage.begin_lease(job)
         try:
             return self._claims.training_task(job)
         except NotFound as error:
@@ -229,6 +239,23 @@ class JobWorkerService:
         for job in held:
             self._endings.lose(job, f"worker:{worker_id}", f"worker {worker_id} was started anew")
         return len(held)
+
+    def enforce_budgets(self) -> int:
+        """Warn teams near their budget, and pause the jobs of those beyond it (control role); returns how many.
+
+        A job that somebody writes to at this moment is left for the next time.
+        """
+        if not self._pool.try_control():
+            return 0
+        stopped = 0
+        for verdict in self._budgets.review():
+            for job in self._repository.lock_waiting_or_running(verdict.team_id):
+                if verdict.is_over:
+                    said = event_texts.stopped_by_budget(verdict.said)
+                    stopped += self._ledger.apply(job, Event.PAUSE, "system", said, level="warn", reason="budget")
+                elif verdict.is_news:
+                    self._ledger.say(job, event_texts.budget_warned(verdict.said), level="warn")
+        return stopped
 
     def tick(self) -> int:
         """One turn of the control role: reap, then ring what waits. -1 if another control role is at work."""

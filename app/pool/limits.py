@@ -1,11 +1,13 @@
 """What a team may have of the pool: its weight and its quotas, set by the operator."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from app.audit.service import AuditService
 from app.db.engine import UnitOfWork
+from app.db.scope import across_teams
 from app.errors import NotFound, QuotaExceeded
 from app.identity.caller import Caller
 from app.identity.policy import Permission, is_allowed
@@ -25,18 +27,21 @@ class Limits:
 class LimitsService:
     def __init__(self, work: UnitOfWork, audit: AuditService) -> None:
         self._audit = audit
+        self._session = work.session
         self._repository = PoolRepository(work.session)
 
     def get(self, caller: Caller, team_id: str) -> Limits:
         """`NotFound` for a team that is absent, or not the caller's unless the caller runs the pool."""
-        is_theirs = team_id == caller.team_id or is_allowed(caller.role, Permission.POOL_WRITE)
-        if not is_theirs or not self._repository.team_exists(team_id):
-            raise NotFound(f"There is no project '{team_id}' here, or it is not yours.", param="project_id")
-        return self._read(team_id)
+        with self._reach(caller, team_id):
+            return self._find(caller, team_id)
 
     def change(self, caller: Caller, team_id: str, changes: Mapping[str, Any]) -> Limits:
         """Set what is named and leave the rest; from now on, also for what waits already."""
-        before = self.get(caller, team_id)
+        with self._reach(caller, team_id):
+            return self._change(caller, team_id, changes)
+
+    def _change(self, caller: Caller, team_id: str, changes: Mapping[str, Any]) -> Limits:
+        before = self._find(caller, team_id)
         if changes:
             self._repository.save_limits(team_id, changes)
             self._audit.record(
@@ -64,6 +69,18 @@ class LimitsService:
                 "(max_queued_jobs). Wait until one starts, cancel one, or ask the operator for more.",
                 code="quota_exceeded",
             )
+
+    def _reach(self, caller: Caller, team_id: str) -> AbstractContextManager[None]:
+        """Who runs the pool reaches every team's limits."""
+        if team_id != caller.team_id and is_allowed(caller.role, Permission.POOL_WRITE):
+            return across_teams(self._session)
+        return nullcontext()
+
+    def _find(self, caller: Caller, team_id: str) -> Limits:
+        is_theirs = team_id == caller.team_id or is_allowed(caller.role, Permission.POOL_WRITE)
+        if not is_theirs or not self._repository.team_exists(team_id):
+            raise NotFound(f"There is no project '{team_id}' here, or it is not yours.", param="project_id")
+        return self._read(team_id)
 
     def _read(self, team_id: str) -> Limits:
         row = self._repository.limits(team_id)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from app.pool.repository import PoolRepository
 from app.pool.snapshot import TeamUse
-from app.pool.snapshot_rows import SnapshotRows
+from app.pool.snapshot_repository import SnapshotRows
 
 WorkerState = Literal["idle", "busy", "draining", "lost"]
 

@@ -1,4 +1,4 @@
-"""SQL of the pool: the guarded claim and the workers' rows. What `pick` decides by is read in `snapshot_rows`."""
+"""SQL of the pool: the guarded claim and the workers' rows. What `pick` decides by is read in `snapshot_repository`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta

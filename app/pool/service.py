@@ -8,6 +8,7 @@ from app.audit.service import AuditService
 from app.context import Context
 from app.contracts.tasks import Queue
 from app.db.engine import UnitOfWork
+from app.db.scope import across_teams
 from app.db.tables import Job
 from app.errors import NotFound
 from app.identity.caller import Caller
@@ -17,7 +18,7 @@ from app.pool.overview import PoolView, WorkerView, look
 from app.pool.preemption import Preemption, RunningJob, is_claimants, victim
 from app.pool.repository import PoolRepository
 from app.pool.snapshot import Card, Snapshot
-from app.pool.snapshot_rows import SnapshotRows
+from app.pool.snapshot_repository import SnapshotRows
 
 # A worker not heard of for so long is not counted on.
 _SILENT_SECONDS = 600.0
@@ -92,17 +93,22 @@ class PoolService:
 
     def snapshot_around(self, job: Job) -> Snapshot:
         """Jobs that wait for a GPU, as far as they say where this one stands."""
-        return self._rows.for_explanation(job)
+        with across_teams(self._work.session):
+            return self._rows.for_explanation(job)
 
     def look_ahead(self, depth: int) -> tuple[Snapshot, tuple[RunningJob, ...], tuple[Card, ...], datetime]:
         """The first jobs of each team, what runs, which workers are free, and the database's time."""
-        _, running, free = self._rows.for_preemption()
-        return self._rows.front(depth), running, free, self._rows.now()
+        with across_teams(self._work.session):
+            _, running, free = self._rows.for_preemption()
+            return self._rows.front(depth), running, free, self._rows.now()
 
     def view(self, caller: Caller) -> PoolView:
         """The pool as this caller may see it."""
         is_operator = is_allowed(caller.role, Permission.POOL_WRITE)
-        return look(self._repository, self._rows, caller.team_id, self._settings.lease_seconds, sees_all=is_operator)
+        with across_teams(self._work.session):
+            return look(
+                self._repository, self._rows, caller.team_id, self._settings.lease_seconds, sees_all=is_operator
+            )
 
     def drain(self, caller: Caller, worker_id: str, *, checkpoint: bool) -> WorkerView:
         """The worker claims nothing more. It finishes its job, or checkpoints it and lets go within seconds.
@@ -113,7 +119,8 @@ class PoolService:
         self._hold(caller, worker_id, "checkpoint" if checkpoint else "finish")
         if checkpoint:
             reason = f"The operator takes the worker {worker_id} out of the pool."
-            self._repository.ask_to_make_way(self._repository.held_by(worker_id), reason, loses_place=False)
+            with across_teams(self._work.session):
+                self._repository.ask_to_make_way(self._repository.held_by(worker_id), reason, loses_place=False)
         return self._view_of(caller, worker_id)
 
     def undrain(self, caller: Caller, worker_id: str) -> WorkerView:

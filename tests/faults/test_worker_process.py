@@ -80,3 +80,20 @@ def test_an_expired_lease_is_reaped_and_another_worker_finishes_the_job(house: H
         job = house.wait_for_status(job_id, "succeeded")
     assert (job.attempts, job.losses) == (0, 1)
     assert house.adapter_sha256(job_id) == house.unbroken_adapter_sha256(job_id)
+
+
+@pytest.mark.slow
+def test_figures_that_a_stopped_supervisor_never_read_are_recorded_by_the_next_attempt(house: House) -> None:
+    house.script({"phase": "train", "step": 1, "kind": "hold_until_released", "times": 1}, HANG_AT_7)
+    job_id = house.submit()
+    with house.worker_process("gpu", "gpu0") as process:
+        house.wait_until(lambda: 1 in house.metrics(job_id), "step 1")
+        process.send_signal(signal.SIGSTOP)
+        house.release_hold()
+        checkpoints = house.folder / "scratch" / "gpu0" / "jobs" / job_id / "output" / "checkpoints"
+        house.wait_until((checkpoints / "step-000006").is_dir, "the engine goes on alone")
+        process.kill()
+    with house.worker_process("gpu", "gpu0"):
+        house.wait_for_status(job_id, "succeeded")
+    assert "Resuming from the checkpoint of step 6." in house.events(job_id)
+    assert sorted(house.metrics(job_id)) == list(range(1, 11))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from app.contracts.errors import WorkerFailure
+from app.contracts.reports import METRIC_LOG
 from app.contracts.rows import ChatRow, LabelledText, Row, Span, TaggedText
 from app.contracts.specs import LabelCalibration, TrainSpec
 from tests.invariants.recipe_runs import CHAT, QUEUES, TEXT, TOKENS, Crash, RecipeJob, Run, make_spec, run
@@ -351,14 +352,15 @@ def test_equal_seeds_give_equal_adapters_whatever_ran_before_and_another_seed_an
     assert again == first != other
 
 
-def test_a_run_leaves_nothing_behind_but_checkpoints(smallest, tmp_path):
+def test_a_run_leaves_nothing_behind_but_checkpoints_and_their_figures(smallest, tmp_path):
     """No encoded rows are kept, so none can be stale: every attempt encodes the rows it was given."""
     spec = forty_steps(smallest, tmp_path)
     run(smallest, spec)
     here = {path.name for path in tmp_path.iterdir()}
     assert here == {"train.jsonl", "valid.jsonl", "out"}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoints"]
-    assert {path.name for path in (tmp_path / "out" / "checkpoints").iterdir()} == {"step-000020", "step-000040"}
+    left = {path.name for path in (tmp_path / "out" / "checkpoints").iterdir()}
+    assert left == {"step-000020", "step-000040", METRIC_LOG}
 
 
 def test_a_changed_template_or_tokenizer_acts_at_once(smallest, tmp_path):

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import IO
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select
 
 from app.bases.folder import BaseFolder
@@ -87,8 +90,8 @@ class House:
         incoming = self.script_path.with_suffix(".new")
         incoming.write_text(text)
         incoming.replace(self.script_path)
-        for index in range(10):
-            Path(f"{self.script_path}.{index}").unlink(missing_ok=True)
+        for counter in self.script_path.parent.glob(f"{self.script_path.name}.[0-9]*"):
+            counter.unlink()
 
     def release_hold(self) -> None:
         """Let an engine in `hold_until_released` go on."""
@@ -242,6 +245,29 @@ class House:
             stack.enter_context(Rounds(work, period_seconds=0.1, shutdown=shutdown))
             yield GpuWorker(slot, shutdown, worker_name)
 
+    def start_worker(
+        self,
+        role: str,
+        name: str,
+        changed: Mapping[str, object] = MappingProxyType({}),
+        *,
+        real_engine: bool = False,
+        look_seconds: float = LOOK_SECONDS,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        output: IO[bytes] | None = None,
+        within: Sequence[str] = (),
+    ) -> subprocess.Popen[bytes]:
+        """A worker as production runs it, with some settings `changed`; the caller ends it.
+
+        `within` is a command that runs the rest of its line somewhere else.
+        """
+        settings = self.context.settings.model_copy(update=dict(changed))
+        environment = {**os.environ, **to_environment(settings), "PYTHONPATH": str(REPOSITORY), **variables}
+        command = [*within, sys.executable, "-m", "tests.support.worker_process", role, name, str(look_seconds)]
+        if not real_engine:
+            command += self.engine_command
+        return subprocess.Popen(command, env=environment, cwd=self.folder, stdout=output, stderr=output)
+
     @contextmanager
     def worker_process(
         self,
@@ -253,14 +279,8 @@ class House:
         look_seconds: float = LOOK_SECONDS,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """A worker as production runs it, killed at the end of the block."""
-        settings = self.context.settings
-        if redis_url is not None:
-            settings = settings.model_copy(update={"redis_url": type(settings.redis_url)(redis_url)})
-        environment = {**os.environ, **to_environment(settings), "PYTHONPATH": str(REPOSITORY)}
-        command = [sys.executable, "-m", "tests.support.worker_process", role, name, str(look_seconds)]
-        if not real_engine:
-            command += self.engine_command
-        process = subprocess.Popen(command, env=environment, cwd=self.folder)
+        changed = {} if redis_url is None else {"redis_url": SecretStr(redis_url)}
+        process = self.start_worker(role, name, changed, real_engine=real_engine, look_seconds=look_seconds)
         try:
             yield process
         finally:

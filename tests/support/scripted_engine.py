@@ -3,13 +3,15 @@
     python scripted_engine.py SCRIPT.json
 
 SCRIPT.json: {"step_seconds": 0.01, "checkpoint_every": 2, "best_step": null, "last_step": null, "keep": null,
-              "faults": [{"phase": …, "step": …, "kind": …, "times": 1}]}
+              "faults": [{"phase": …, "step": …, "kind": …, "times": 1, "every": 1}]}
 
-phase  ready | load | encode | train (with `step`) | evaluate
+phase  ready | load | encode | train (with `step`) | save (a checkpoint is half written) | saved (and just reported) |
+        evaluate
 kind   sigkill | exit | garbage | hang (deaf) | hold (obeys a Stop) | hold_until_released |
         usage | transient | fatal
 best_step  the step whose adapter is the result; last_step  ends the run early; keep  folders that are left
 times  how often it happens, counted over all processes in SCRIPT.json.<index> (default: always)
+every  of the arrivals at that point only each so-manieth, counted in SCRIPT.json.<index>.seen (default: 1)
 
 A fault leaves a file `SCRIPT.json.reached-<phase>` before it happens, so that a test can wait for it.
 "Training" is a chain of hashes over the steps: its final adapter shows whether a resumed run
@@ -30,6 +32,7 @@ from pathlib import Path
 
 from app.contracts.errors import WorkerError
 from app.contracts.reports import (
+    METRIC_LOG,
     Checkpoint,
     Encoded,
     Evaluation,
@@ -138,6 +141,9 @@ class ScriptedEngine:
             step += 1
             state = hashlib.sha256(f"{state}{spec.seed}{step}".encode()).hexdigest()
             metric = self.metric(spec, step, total, per_epoch, state)
+            parent.mkdir(parents=True, exist_ok=True)
+            with (parent / METRIC_LOG).open("ab") as log:
+                log.write(metric.model_dump_json().encode() + b"\n")
             report(metric)
             if step % per_epoch == 0:
                 epoch_ends.append(step)
@@ -209,9 +215,12 @@ class ScriptedEngine:
             }
         ).encode()
         staging = parent / f".step-{step}"
+        shutil.rmtree(staging, ignore_errors=True)  # half written by a run that was killed
         (staging / "adapter").mkdir(parents=True)
         for name, data in {**files, "manifest.json": manifest}.items():
             (staging / name).write_bytes(data)
+            if name == "adapter/adapter_config.json":
+                self.at("save", step)
         target = parent / f"step-{step:06d}"
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
@@ -227,6 +236,7 @@ class ScriptedEngine:
                 last_metric=metric,
             )
         )
+        self.at("saved", step)
 
     def evaluate(self, spec: EvalSpec) -> None:
         report(Progress(run_id=spec.run_id, phase="evaluate", done=0, total=1))
@@ -245,6 +255,8 @@ class ScriptedEngine:
                 self.misbehave(phase, fault["kind"])
 
     def take(self, index: int, fault: dict) -> bool:
+        if not self.is_turn(index, fault.get("every", 1)):
+            return False
         counter = Path(f"{self.script}.{index}")
         count = len(counter.read_bytes()) if counter.exists() else 0
         if count >= fault.get("times", math.inf):
@@ -252,6 +264,13 @@ class ScriptedEngine:
         with counter.open("ab") as file:
             file.write(b"x")
         return True
+
+    def is_turn(self, index: int, every: int) -> bool:
+        if every == 1:
+            return True
+        with Path(f"{self.script}.{index}.seen").open("ab") as seen:
+            seen.write(b"x")
+            return seen.tell() % every == 0
 
     def misbehave(self, phase: str, kind: str) -> None:
         if kind == "sigkill":

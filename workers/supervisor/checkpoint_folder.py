@@ -12,7 +12,10 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from app.contracts.reports import Checkpoint, Metric
+from pydantic import ValidationError
+
+from app.contracts.reports import METRIC_LOG, Checkpoint, Metric
+from app.logs import logger
 
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -99,6 +102,26 @@ def epoch_ends(resume: Path) -> list[Path]:
         except CheckpointDamaged:
             continue
     return found
+
+
+def metrics_between(resume: Path, *, after_step: int) -> list[Metric]:
+    """The figures of the steps after `after_step` up to the checkpoint `resume`, as the engine noted them beside it.
+
+    An attempt may have died before it could record them. Of a step noted twice the last figures count.
+    """
+    log = resume.parent / METRIC_LOG
+    if not log.is_file():
+        return []
+    found: dict[int, Metric] = {}
+    for line in log.read_bytes().splitlines():
+        try:
+            metric = Metric.model_validate_json(line)
+        except ValidationError:
+            logger.warning("a line of %s is torn and was passed over", log)
+            continue
+        if after_step < metric.step <= step_of(resume):
+            found[metric.step] = metric
+    return [found[step] for step in sorted(found)]
 
 
 def link(source: Path, target: Path) -> None:

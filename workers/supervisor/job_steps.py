@@ -149,6 +149,9 @@ class JobSteps:
         step = checkpoint_folder.step_of(self._resume)
         self._say(f"Resuming from the checkpoint of step {step}.")
         stored_step = self._task.resume_checkpoint.step if self._task.resume_checkpoint else 0
+        # All figures up to a stored checkpoint were recorded before it.
+        self._metrics += checkpoint_folder.metrics_between(self._resume, after_step=stored_step)
+        self._record_metrics()
         for folder in checkpoint_folder.epoch_ends(self._resume):
             if stored_step < checkpoint_folder.step_of(folder) < self._total_steps:
                 try:

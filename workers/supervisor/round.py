@@ -84,10 +84,14 @@ class ControlRounds:
     Several control workers do no harm: one acts at a time.
     """
 
-    def __init__(self, context: Context, *, sweep_period_seconds: float = 60.0) -> None:
+    def __init__(
+        self, context: Context, *, sweep_period_seconds: float = 60.0, budget_period_seconds: float = 10.0
+    ) -> None:
         self._context = context
         self._sweep_period_seconds = sweep_period_seconds
+        self._budget_period_seconds = budget_period_seconds
         self._swept_at: float | None = None
+        self._budgeted_at: float | None = None
 
     def run(self) -> None:
         with self._context.database.unit_of_work() as work:
@@ -100,6 +104,15 @@ class ControlRounds:
         if ended > 0:
             logger.warning("%d leases had run out", ended)
         now = time.monotonic()
+        if self._budgeted_at is None or now - self._budgeted_at >= self._budget_period_seconds:
+            self._budgeted_at = now
+            self._enforce_budgets()
         if self._swept_at is None or now - self._swept_at >= self._sweep_period_seconds:
             self._swept_at = now
             retention.sweep(self._context)
+
+    def _enforce_budgets(self) -> None:
+        with self._context.database.unit_of_work() as work:
+            stopped = Services(self._context, work).job_worker.enforce_budgets()
+        if stopped > 0:
+            logger.warning("%d jobs were paused by their teams' budgets", stopped)

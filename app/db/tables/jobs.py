@@ -85,6 +85,8 @@ class Job(Base):
     encoding: Mapped[Json | None] = mapped_column(doc="the engine's Encoded report: what became of every row")
     evaluation: Mapped[Json | None] = mapped_column(doc="the engine's Evaluation report")
     trained_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    usage: Mapped[Json | None] = mapped_column(doc="of all ended attempts: gpu_seconds, energy_wh, tokens, cost")
+    estimate: Mapped[Json | None] = mapped_column(doc="what the job was expected to use, as said at its submission")
     tuned_model_id: Mapped[str | None]
     result_file_id: Mapped[str | None]
     created_at: Mapped[Created]

@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+from datetime import timedelta
+from decimal import Decimal
 
 import pytest
+from sqlalchemy import func, select
 
 from app.cli.main import main
+from app.db.tables import UsageRecord
 from app.pool.service import WorkerCard
 from tests.support.job_world import clients_world
 from tests.support.tuned_models import add_base
@@ -163,3 +167,49 @@ def test_a_job_says_where_it_stands(run, services, api_key):
     assert "number 1 in the queue, behind 0 of your team and 0 of others" in out
     assert "When it starts cannot be said: No worker of the pool is there." in out
     assert json.loads(run("--json", "jobs", "queue", job_id)[1])["position"] == 1
+
+
+def test_a_webhook_endpoint_is_made_changed_and_deleted(run):
+    code, out, _ = run("--json", "webhooks", "create", "https://hooks.example.com/x", "--name", "ci")
+    assert code == 0
+    endpoint = json.loads(out)
+    assert endpoint["signing_secret"].startswith("whsec_")
+    assert endpoint["id"] in run("webhooks", "list")[1]
+    assert "budget.warned" in run("webhooks", "events")[1]
+    assert run("webhooks", "update", endpoint["id"], "--event", "eval.run.failed", "--disable")[0] == 0
+    assert "Disabled by its team." in run("webhooks", "show", endpoint["id"])[1]
+    assert "whsec_" in run("webhooks", "rotate", endpoint["id"], "--keep-old")[1]
+    assert "No deliveries yet." in run("webhooks", "deliveries", endpoint["id"])[1]
+    assert "no delivery 'whd_x'" in run("webhooks", "replay", endpoint["id"], "whd_x")[2]
+    assert run("webhooks", "delete", endpoint["id"])[0] == 0
+    code, _, err = run("webhooks", "create", "http://127.0.0.1/")
+    assert code == 1
+    assert "only https" in err
+
+
+def test_usage_is_shown_as_a_table_and_saved_as_lines(run, services, api_key, tmp_path):
+    assert "Nothing was used in the last 30 days." in run("usage")[1]
+    with services() as s:
+        caller = s.identity.authenticate(api_key)
+        now = s.work.session.execute(select(func.clock_timestamp())).scalar_one()
+        for number, started_at in enumerate((now - timedelta(hours=30), now - timedelta(hours=2))):
+            s.work.session.add(
+                UsageRecord(
+                    team_id=caller.team_id,
+                    member=caller.actor,
+                    object_id="ftjob-1",
+                    kind="gpu_seconds",
+                    source=str(number),
+                    device_kind="cuda",
+                    quantity=3600,
+                    started_at=started_at,
+                    ended_at=started_at + timedelta(hours=1),
+                    cost=Decimal("1.5"),
+                )
+            )
+    code, out, _ = run("--json", "usage")
+    assert code == 0
+    row = json.loads(out)
+    assert (row["line_item"], round(row["quantity"], 6), round(row["cost"], 6)) == ("gpu_hours, cuda", 2.0, 3.0)
+    assert run("usage", "--csv", str(tmp_path / "usage.csv"))[0] == 0
+    assert (tmp_path / "usage.csv").read_text().count("ftjob-1") == 2

@@ -7,12 +7,12 @@ from app.cli.first_key import make_first_key
 from app.settings import to_environment
 
 
-def test_the_key_it_prints_opens_the_door_as_an_admin(settings, services, monkeypatch):
+def test_the_key_it_prints_opens_the_door_as_an_operator(settings, services, monkeypatch):
     for name, value in to_environment(settings).items():
         monkeypatch.setenv(name, value)
     text = make_first_key()
     with services() as opened:
-        assert opened.identity.authenticate(text).role == "admin"
+        assert opened.identity.authenticate(text).role == "operator"
 
 
 def test_without_the_service_s_settings_it_says_where_to_run_it(monkeypatch):

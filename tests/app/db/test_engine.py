@@ -1,10 +1,13 @@
 """The unit of work: one transaction, bells and removals after it, undoing without it."""
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from app.contracts.tasks import Queue
-from app.db.engine import UnitOfWork
+from app.db.engine import Database, UnitOfWork
 from app.db.tables import Team
+from workers.supervisor.held_job import is_passing
 
 
 class Recorder:
@@ -77,3 +80,25 @@ def test_an_exception_in_the_block_rolls_back(context):
         fail()
     with context.database.unit_of_work() as work:
         assert work.session.get(Team, "team_x") is None
+
+
+def test_a_process_that_stands_still_in_a_transaction_loses_its_locks(context, settings):
+    stands_still = Database(settings.database_url.get_secret_value(), context.broker, idle_transaction_seconds=0.2)
+    with context.database.unit_of_work() as other:
+        held = stands_still.open()
+        held.session.execute(text("SELECT pg_advisory_xact_lock(4711)"))
+        other.session.execute(text("SET LOCAL lock_timeout = '10s'"))
+        other.session.execute(text("SELECT pg_advisory_xact_lock(4711)"))
+        with pytest.raises(DBAPIError) as refused:
+            held.session.execute(text("SELECT 1"))
+        assert is_passing(refused.value)
+    held.close()
+    stands_still.close()
+
+
+def test_options_of_the_address_are_kept(context, settings):
+    url = settings.database_url.get_secret_value()
+    database = Database(f"{url}{'&' if '?' in url else '?'}options=-c%20tunesmith.mark%3Dhere", context.broker)
+    with database.unit_of_work() as work:
+        assert work.session.scalar(text("SELECT current_setting('tunesmith.mark')")) == "here"
+    database.close()

@@ -374,6 +374,13 @@ def test_a_worker_started_anew_loses_what_it_held_and_others_keep_theirs(world):
     assert world.job(other).status == "running"
 
 
+def test_a_worker_keeps_what_it_holds_in_this_life(world):
+    task = world.running()
+    with world.services() as s:
+        assert s.job_worker.release_previous(*OWNER.split("/")) == 0
+    assert world.job(task.job_id).owner == OWNER
+
+
 def test_a_heartbeat_never_shortens_a_long_lease(world, context):
     job_id = world.submit()
     with world.services() as s:
@@ -705,7 +712,9 @@ def test_a_stale_validation_cannot_finish(world):
 
 def test_every_write_of_the_interface_is_among_the_stale_writes():
     public = {name for name in dir(type_of_worker()) if not name.startswith("_")}
-    not_fenced = {"claim_validation", "claim_training", "inspect", "reap", "release_previous", "tick", "make_way"}
+    not_fenced = {"claim_validation", "claim_training", "inspect", "reap", "release_previous", "tick", "make_way"} | {
+        "enforce_budgets"
+    }
     assert public - not_fenced == {*STALE_WRITES, "finish_validation", "heartbeat"}
 
 

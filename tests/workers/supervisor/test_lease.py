@@ -21,6 +21,13 @@ def test_a_renewal_makes_it_longer_and_a_late_one_never_shorter() -> None:
     assert lease.seconds_left() == pytest.approx(after, abs=1)
 
 
+def test_a_renewal_counts_from_its_request_too() -> None:
+    now = time.monotonic()
+    lease = Lease(30, granted_at=now - 20)
+    lease.renewed(now - 10)
+    assert lease.seconds_left() <= 20 - MARGIN_SECONDS
+
+
 def test_the_last_seconds_of_a_lease_are_not_ours_any_more() -> None:
     lease = Lease(30, granted_at=time.monotonic() - 30 + MARGIN_SECONDS)
     with pytest.raises(LeaseLost):

@@ -129,7 +129,7 @@ def take_step(resident: ResidentBase, seat: Seat) -> None:
     if seat.is_validation_pending:
         _validate(resident, seat)
     else:
-        seat.report(seat.last_metric)
+        seat.report_metric()
     is_old = time.monotonic() - seat.saved_at >= spec.resume_checkpoint_seconds
     if seat.is_epoch_end or seat.is_finished or is_old:
         _save(resident, seat)
@@ -187,7 +187,7 @@ def _validate(resident: ResidentBase, seat: Seat) -> None:
         seat.calibrate(candidate.calibration)
     seat.last_metric = cast("Metric", seat.last_metric).model_copy(update=figures)
     seat.is_validation_pending = False
-    seat.report(seat.last_metric)
+    seat.report_metric()
 
 
 def _subset(seat: Seat, rows: Sequence[Any]) -> list[Any]:
@@ -228,8 +228,8 @@ def _stop(resident: ResidentBase, seat: Seat, reason: str) -> None:
 
     Usage failure `deadline_exceeded`, after the checkpoint, when it was the deadline that ended the run.
     """
-    if seat.is_validation_pending and seat.last_metric is not None:
-        seat.report(seat.last_metric)
+    if seat.is_validation_pending:
+        seat.report_metric()
     if seat.step > seat.saved_step:
         _save(resident, seat)
     if reason == DEADLINE:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from app.contracts.errors import fatal
-from app.contracts.reports import Metric, Report
+from app.contracts.reports import METRIC_LOG, Metric, Report
 from app.contracts.specs import LabelCalibration, TrainSpec
 from workers.engine.recipes.recipe import Recipe
 from workers.engine.training import batches, checkpoint
@@ -90,6 +90,16 @@ class Seat:
         """The step whose adapter is the result, once the run is over."""
         best = self.selection.best_step if self.spec.keeps_best else None
         return self.step if best is None else best
+
+    def report_metric(self) -> None:
+        """Report the last step's figures, and note them beside the checkpoints first."""
+        metric = self.last_metric
+        if metric is None:
+            return
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with (self.checkpoints / METRIC_LOG).open("ab") as log:
+            log.write(metric.model_dump_json().encode() + b"\n")
+        self.report(metric)
 
     def poll_stop(self) -> None:
         """Raise `StopRequestedError` when told to stop, or when this attempt's deadline has passed."""

@@ -23,10 +23,10 @@ from sqlalchemy.orm import Session
 from app.db.tables import BaseModelRow, Job, Worker
 from app.pool.conditions import QUEUED, card_of, claimable, has_status, running_job
 from app.pool.fairshare import choose
-from app.pool.heads import first_jobs
+from app.pool.heads_repository import first_jobs
 from app.pool.preemption import RunningJob
 from app.pool.snapshot import AGING_SECONDS, Capacity, Card, Needs, Snapshot, TeamUse, WaitingJob
-from app.pool.team_uses import team_uses
+from app.pool.uses_repository import team_uses
 
 _PRIORITIES = (-1, 0, 1)
 

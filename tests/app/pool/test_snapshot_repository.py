@@ -11,7 +11,7 @@ from app.db.tables import Job, TeamLimits
 from app.pool.fairshare import choose, explain, position
 from app.pool.service import WorkerCard
 from app.pool.snapshot import Card, Needs, WaitingJob, complete
-from app.pool.snapshot_rows import SnapshotRows
+from app.pool.snapshot_repository import SnapshotRows
 from tests.app.pool.trimming import trimmed
 
 GB = 10**9

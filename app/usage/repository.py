@@ -1,0 +1,214 @@
+"""All SQL of the ledger: leases, lines, prices, and sums over them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, and_, case, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.db.tables import (
+    File,
+    GpuLease,
+    JobMetric,
+    Price,
+    Team,
+    TunedModel,
+    Upload,
+    UploadPart,
+    UsageRecord,
+    Worker,
+)
+from app.usage.kinds import Kind
+
+_BATCH = 1000
+
+
+class BucketSum(NamedTuple):
+    """What one member of a team used of one thing in one bucket of time."""
+
+    start: datetime
+    team_id: str
+    member: str
+    kind: str
+    device_kind: str | None
+    quantity: float
+    cost: Decimal
+
+
+class UsageRepository:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        now: datetime = self._session.execute(select(func.clock_timestamp())).scalar_one()
+        return now
+
+    def flush(self) -> None:
+        self._session.flush()
+
+    # Leases.
+
+    def device_of(self, worker_id: str) -> dict[str, Any]:
+        """As the worker registered it; empty for one that has not."""
+        return self._session.scalar(select(Worker.device).where(Worker.id == worker_id)) or {}
+
+    def add_lease(self, lease: GpuLease) -> None:
+        self._session.add(lease)
+        self._session.flush()
+
+    def lock_open_leases(self, job_id: str) -> Sequence[GpuLease]:
+        query = select(GpuLease).where(GpuLease.job_id == job_id, GpuLease.ended_at.is_(None)).order_by(GpuLease.fence)
+        return self._session.scalars(query.with_for_update()).all()
+
+    def newest_trained_tokens(self, job_id: str) -> int:
+        """Tokens since the start of the job at its last reported step."""
+        figure = (
+            select(JobMetric.figures["trained_tokens"].as_float())
+            .where(JobMetric.job_id == job_id, JobMetric.figures.has_key("trained_tokens"))
+            .order_by(JobMetric.step.desc())
+            .limit(1)
+        )
+        return int(self._session.scalar(figure) or 0)
+
+    # The ledger.
+
+    def add_record(self, **values: Any) -> bool:
+        """False if there is a line of this kind and source already: then nothing changes."""
+        statement = insert(UsageRecord).values(**values).on_conflict_do_nothing(index_elements=["kind", "source"])
+        return self._session.scalar(statement.returning(UsageRecord.id)) is not None
+
+    def total(self, object_id: str, kind: Kind) -> float:
+        query = select(func.coalesce(func.sum(UsageRecord.quantity), 0)).where(
+            UsageRecord.object_id == object_id, UsageRecord.kind == kind
+        )
+        return float(self._session.scalar(query) or 0)
+
+    def totals(self, object_id: str) -> dict[str, tuple[float, Decimal]]:
+        """By kind: quantity and cost."""
+        rows = self._session.execute(
+            select(UsageRecord.kind, func.sum(UsageRecord.quantity), func.sum(UsageRecord.cost))
+            .where(UsageRecord.object_id == object_id)
+            .group_by(UsageRecord.kind)
+        )
+        return {kind: (float(quantity), cost) for kind, quantity, cost in rows}
+
+    def buckets(
+        self, *, start: datetime, end: datetime, step: timedelta, team_ids: Sequence[str] | None
+    ) -> list[BucketSum]:
+        """Each line is shared out over the buckets that its interval touches, by time."""
+        # In seconds of Unix time: adding "1 day" would follow the summer time of the session's zone.
+        width = int(step.total_seconds())
+        bucket = func.generate_series(
+            int(start.timestamp()), int(end.timestamp()) - width, width, type_=BigInteger
+        ).column_valued("bucket")
+        record = UsageRecord
+        begins, ends = func.extract("epoch", record.started_at), func.extract("epoch", record.ended_at)
+        is_moment = record.ended_at == record.started_at
+        inside = func.least(ends, bucket + width) - func.greatest(begins, bucket)
+        share = case((is_moment, 1.0), else_=inside / func.nullif(ends - begins, 0))
+        touches = or_(
+            and_(is_moment, begins >= bucket, begins < bucket + width),
+            and_(~is_moment, begins < bucket + width, ends > bucket),
+        )
+        where: list[ColumnElement[bool]] = [record.ended_at >= start, record.started_at < end, touches]
+        if team_ids is not None:
+            where.append(record.team_id.in_(team_ids))
+        keys = (bucket, record.team_id, record.member, record.kind, record.device_kind)
+        query = (
+            select(*keys, func.sum(record.quantity * share), func.sum(record.cost * share))
+            .where(*where)
+            .group_by(*keys)
+            .order_by(*keys)
+        )
+        return [
+            BucketSum(
+                datetime.fromtimestamp(row[0], UTC), row[1], row[2], row[3], row[4], float(row[5]), Decimal(row[6])
+            )
+            for row in self._session.execute(query)
+        ]
+
+    def records(
+        self, *, start: datetime, end: datetime, team_ids: Sequence[str] | None, limit: int
+    ) -> Sequence[UsageRecord]:
+        """Lines that end in this time, oldest first."""
+        where = [UsageRecord.ended_at >= start, UsageRecord.ended_at < end]
+        if team_ids is not None:
+            where.append(UsageRecord.team_id.in_(team_ids))
+        query = select(UsageRecord).where(*where).order_by(UsageRecord.ended_at, UsageRecord.id).limit(limit)
+        return self._session.scalars(query).all()
+
+    # Prices.
+
+    def add_price(self, price: Price) -> None:
+        self._session.add(price)
+        self._session.flush()
+
+    def prices(self) -> Sequence[Price]:
+        """All, newest first."""
+        return self._session.scalars(select(Price).order_by(Price.effective_at.desc(), Price.id)).all()
+
+    def has_price(self, kind: str, device_kind: str, effective_at: datetime) -> bool:
+        query = select(Price.id).where(
+            Price.kind == kind, Price.device_kind == device_kind, Price.effective_at == effective_at
+        )
+        return self._session.scalar(query) is not None
+
+    def price_at(self, kind: str, device_kind: str | None, moment: datetime) -> Decimal | None:
+        """The device's own price before that of all devices; of these the last one that held at the moment."""
+        query = (
+            select(Price.amount)
+            .where(Price.kind == kind, Price.device_kind.in_(("", device_kind or "")), Price.effective_at <= moment)
+            .order_by((Price.device_kind != "").desc(), Price.effective_at.desc())
+            .limit(1)
+        )
+        return self._session.scalar(query)
+
+    # Storage.
+
+    def stored_bytes(self, team_id: str) -> int:
+        """Files, parts of open uploads, and archives of models whose bytes are there."""
+        files = select(func.coalesce(func.sum(File.bytes), 0)).where(File.team_id == team_id, File.deleted_at.is_(None))
+        parts = (
+            select(func.coalesce(func.sum(UploadPart.bytes), 0))
+            .join(Upload, Upload.id == UploadPart.upload_id)
+            .where(Upload.team_id == team_id, Upload.status == "pending")
+        )
+        # Several names may stand for one archive.
+        archives = (
+            select(TunedModel.archive_key, TunedModel.archive_bytes)
+            .where(TunedModel.team_id == team_id, TunedModel.deleted_at.is_(None))
+            .distinct()
+            .subquery()
+        )
+        models = select(func.coalesce(func.sum(archives.c.archive_bytes), 0))
+        total = files.scalar_subquery() + parts.scalar_subquery() + models.scalar_subquery()
+        return int(self._session.scalar(select(total)) or 0)
+
+    def storage_samples_due(self, hour: datetime) -> Sequence[tuple[str, datetime | None]]:
+        """Teams whose storage is not yet sampled up to this hour, and up to when it is."""
+        sampled = (
+            select(UsageRecord.team_id, func.max(UsageRecord.ended_at).label("until"))
+            .where(UsageRecord.kind == Kind.BYTE_SECONDS)
+            .group_by(UsageRecord.team_id)
+            .subquery()
+        )
+        query = (
+            select(Team.id, sampled.c.until)
+            .outerjoin(sampled, sampled.c.team_id == Team.id)
+            .where(Team.created_at < hour, or_(sampled.c.until.is_(None), sampled.c.until < hour))
+            .order_by(Team.id)
+            .limit(_BATCH)
+        )
+        return [(team_id, until) for team_id, until in self._session.execute(query)]
+
+    def lock_sampling(self) -> bool:
+        """One sampler at a time; False if another one is at work."""
+        return bool(self._session.scalar(select(func.pg_try_advisory_xact_lock(_SAMPLING_LOCK))))
+
+
+# Of transaction advisory locks, unique in the project.
+_SAMPLING_LOCK = 7_010
