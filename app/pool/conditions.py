@@ -1,8 +1,9 @@
 """Conditions on rows, each beside the pure rule it says in SQL, and rows as the pure rules take them."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, literal, literal_column, or_
+from sqlalchemy import ColumnElement, Row, and_, func, literal, literal_column, or_
 
 from app.db.tables import Job, Worker
 from app.pool.preemption import RunningJob
@@ -20,7 +21,16 @@ def claimable(now: datetime | None = None) -> ColumnElement[bool]:
     )
 
 
-def card_of(worker: Worker, resident: frozenset[str]) -> Card:
+def held_back(now: datetime) -> ColumnElement[bool]:
+    """The opposite, of a job that waits; written so that it finds the index of such jobs."""
+    moment = literal(now)
+    return and_(
+        or_(Job.owner.is_not(None), Job.not_before.is_not(None)),
+        or_(and_(Job.owner.is_not(None), Job.lease_until >= moment), Job.not_before > moment),
+    )
+
+
+def card_of(worker: Worker | Row[Any], resident: frozenset[str]) -> Card:
     """What a worker's row says it offers."""
     return Card(
         memory_bytes=worker.memory_bytes,

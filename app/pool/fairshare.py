@@ -45,6 +45,17 @@ def choose(snapshot: Snapshot) -> Choice | None:
     return _of_resident_base(snapshot, heads, first) or Choice(first)
 
 
+def rivals(snapshot: Snapshot) -> frozenset[str]:
+    """Teams of which a job of the base at hand may come before the one whose turn it is; none if that has the base."""
+    heads = _heads(snapshot)
+    if not heads or snapshot.worker is None or not snapshot.worker.resident:
+        return frozenset()
+    first = min(heads.values(), key=lambda job: _team_key(snapshot, job))
+    if first.base_id in snapshot.worker.resident or not _may_be_overtaken(first):
+        return frozenset()
+    return frozenset(team_id for team_id in heads if _is_rival(snapshot, team_id, first))
+
+
 def position(snapshot: Snapshot, job_id: str) -> int | None:
     """How many jobs come first (0: it is next), whatever worker is free; None if the job does not wait here.
 
@@ -132,15 +143,20 @@ def _of_resident_base(snapshot: Snapshot, heads: dict[str, WaitingJob], first: W
     card = snapshot.worker
     if card is None or not card.resident or first.base_id in card.resident:
         return None
-    limit = share(snapshot.use(first.team_id), snapshot.capacity, 1.0)
     for job in sorted(_heads(snapshot, card.resident).values(), key=lambda one: _team_key(snapshot, one)):
-        if share(snapshot.use(job.team_id), snapshot.capacity, 1.0) > limit:
+        if not _is_rival(snapshot, job.team_id, first):
             continue
         own_head = heads[job.team_id]
         overtaken = (first,) if own_head in {first, job} else (first, own_head)
         if job.level == own_head.level and all(_may_be_overtaken(one) for one in overtaken):
             return Choice(job, overtaken)
     return None
+
+
+def _is_rival(snapshot: Snapshot, team_id: str, first: WaitingJob) -> bool:
+    """Whether the team would not get more for its share than the one whose turn it is."""
+    capacity = snapshot.capacity
+    return share(snapshot.use(team_id), capacity, 1.0) <= share(snapshot.use(first.team_id), capacity, 1.0)
 
 
 def _may_be_overtaken(job: WaitingJob) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, bindparam, delete, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -66,7 +66,7 @@ class PoolRepository:
         """Age of the oldest claimable job of this status; None if there is none."""
         oldest = self._session.scalar(
             select(func.extract("epoch", func.clock_timestamp() - func.min(Job.created_at))).where(
-                Job.status == status, claimable()
+                has_status(status), claimable()
             )
         )
         return None if oldest is None else float(oldest)
@@ -156,13 +156,6 @@ class PoolRepository:
             .execution_options(synchronize_session=False)
         )
 
-    def has_urgent(self, priority: int) -> bool:
-        """Whether a job of this priority could start now."""
-        found = self._session.scalar(
-            select(Job.id).where(has_status(QUEUED), Job.priority == priority, claimable()).limit(1)
-        )
-        return found is not None
-
     def held_by(self, worker_id: str) -> Sequence[str]:
         """Jobs that this worker holds and runs on its GPU."""
         return self._session.scalars(
@@ -202,10 +195,17 @@ class PoolRepository:
     def count_open(self, team_id: str) -> dict[str, tuple[int, int]]:
         """By open status: jobs of the whole pool, and the team's own."""
         own = func.count().filter(Job.team_id == team_id)
+        # Constants in the statement: only so can plans use the indexes of open jobs.
+        waiting = bindparam("statuses", (VALIDATING, QUEUED), expanding=True, literal_execute=True)
         statement = (
             select(Job.status, func.count(), own)
-            .where(Job.status.in_((VALIDATING, "queued", "running")))
+            .where(Job.status.in_(waiting))
             .group_by(Job.status)
+            .union_all(
+                select(Job.status, func.count(), own)
+                .where(Job.status == literal_column("'running'"))
+                .group_by(Job.status)
+            )
         )
         with across_teams(self._session):
             rows = self._session.execute(statement).all()

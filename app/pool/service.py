@@ -171,7 +171,7 @@ class PoolService:
 
     def make_way(self) -> Preemption | None:
         """Ask at most one running job to let go for one of a higher claim; what was decided, or None."""
-        if not self._repository.has_urgent(HIGH):
+        if not self._rows.has_urgent(HIGH):
             return None
         self._repository.lock_claims()
         snapshot, running, free = self._rows.for_preemption()

@@ -77,6 +77,9 @@ class TeamUse:
         return self.max_gpus is None or self.gpus + more < self.max_gpus
 
 
+_NOTHING = TeamUse()
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """Of all workers that live; a device that has not said its memory counts in `gpus` alone."""
@@ -102,7 +105,7 @@ class Snapshot:
     """All workers that live and are not drained, for explanations."""
 
     def use(self, team_id: str) -> TeamUse:
-        return self.teams.get(team_id, TeamUse())
+        return self.teams.get(team_id, _NOTHING)
 
 
 def fits(job: WaitingJob, card: Card | None) -> bool:

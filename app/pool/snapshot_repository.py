@@ -10,25 +10,30 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Row,
-    and_,
-    func,
-    or_,
-    select,
-)
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Row, and_, func, literal, or_, select, tuple_
+from sqlalchemy.orm import Session, load_only
 
 from app.db.tables import BaseModelRow, Job, Worker
-from app.pool.conditions import QUEUED, card_of, claimable, has_status, running_job
-from app.pool.fairshare import choose
-from app.pool.heads import first_jobs
+from app.pool.conditions import QUEUED, card_of, claimable, has_status, held_back, running_job
+from app.pool.fairshare import rivals
+from app.pool.heads_repository import first_jobs
 from app.pool.preemption import RunningJob
 from app.pool.snapshot import AGING_SECONDS, Capacity, Card, Needs, Snapshot, TeamUse, WaitingJob
-from app.pool.team_uses import team_uses
+from app.pool.uses_repository import team_uses
 
 _PRIORITIES = (-1, 0, 1)
+# Without the long texts and reports that these rows have besides.
+_OF_WORKERS = (Worker.id, Worker.memory_bytes, Worker.compute_capability, Worker.bases, Worker.gpus)
+_OF_JOBS = (
+    Job.team_id,
+    Job.priority,
+    Job.base_id,
+    Job.memory_bytes,
+    Job.compute_capability,
+    Job.claimed_at,
+    Job.preempted_at,
+    Job.preempt_reason,
+)
 
 
 class SnapshotRows:
@@ -48,13 +53,11 @@ class SnapshotRows:
             capacity=capacity,
             worker=worker,
         )
-        choice = choose(snapshot)
-        if choice is None or worker is None or not worker.resident:
+        near = rivals(snapshot)
+        if not near or worker is None:
             return snapshot
-        if not choice.overtaken and choice.job.base_id in worker.resident:
-            return snapshot
-        # A job of the base at hand, deeper in a queue, may come before the one whose turn it is.
-        held = first_jobs(self._session, status, now, worker, base_ids=worker.resident)
+        # A job of the base at hand, deeper in the queue of such a team, may come before the one whose turn it is.
+        held = first_jobs(self._session, status, now, worker, base_ids=worker.resident, team_ids=near)
         return replace(snapshot, waiting=_distinct((*heads, *(_waiting(row, now) for row in held))))
 
     def for_explanation(self, job: Job) -> Snapshot:
@@ -92,6 +95,11 @@ class SnapshotRows:
             cards=self.cards(),
         )
 
+    def has_urgent(self, priority: int) -> bool:
+        """Whether the first job of some team is of this priority."""
+        now = self.now()
+        return any(row.priority == priority for row in first_jobs(self._session, QUEUED, now, None))
+
     def for_preemption(self) -> tuple[Snapshot, tuple[RunningJob, ...], tuple[Card, ...]]:
         """Heads and uses of all teams, the jobs that run, and the workers that are free."""
         now, capacity = self._moment()
@@ -105,6 +113,7 @@ class SnapshotRows:
         )
         rows: Sequence[Any] = self._session.execute(
             select(Worker, Job)
+            .options(load_only(*_OF_WORKERS), load_only(*_OF_JOBS))
             .outerjoin(Job, Job.owner == Worker.id + "/" + Worker.incarnation)
             .where(self._is_alive(), Worker.drain.is_(None))
             .order_by(Worker.id)
@@ -126,7 +135,9 @@ class SnapshotRows:
 
     def cards(self) -> tuple[Card, ...]:
         """Workers that live and take jobs."""
-        rows = self._session.scalars(select(Worker).where(self._is_alive(), Worker.drain.is_(None)).order_by(Worker.id))
+        rows = self._session.execute(
+            select(*_OF_WORKERS).where(self._is_alive(), Worker.drain.is_(None)).order_by(Worker.id)
+        )
         return tuple(card_of(worker, frozenset()) for worker in rows)
 
     def worker(self, owner: str) -> tuple[Worker, Card] | None:
@@ -142,14 +153,19 @@ class SnapshotRows:
         ).one_or_none()
         return None if found is None else (found[0], card_of(found[0], frozenset(found[1] or ())))
 
-    def waiting_counts(self, now: datetime) -> dict[str, int]:
+    def waiting_counts(self, now: datetime) -> Counter[str]:
         """Jobs that could start now, by team."""
-        rows = self._session.execute(
-            select(Job.team_id, func.count().label("number"))
-            .where(has_status(QUEUED), claimable(now))
-            .group_by(Job.team_id)
-        )
-        return {row.team_id: row.number for row in rows}
+        counts = Counter[str]()
+        # All that wait from the index alone, less the few that are held or wait for a pause to end.
+        for where, sign in (((), 1), ((held_back(now),), -1)):
+            rows = self._session.execute(
+                select(Job.team_id, func.count().label("number"))
+                .where(has_status(QUEUED), *where)
+                .group_by(Job.team_id)
+            )
+            for row in rows:
+                counts[row.team_id] += sign * row.number
+        return +counts
 
     def all_uses(self) -> dict[str, TeamUse]:
         """Of all teams that run or wait."""
@@ -165,27 +181,24 @@ class SnapshotRows:
         return found is not None
 
     def _rank(self, own: WaitingJob, job: Job, now: datetime) -> int:
-        """Jobs of its team that come before it: counted priority by priority, by the moment that gives its level."""
-        before: list[ColumnElement[bool]] = []
-        for priority in _PRIORITIES:
-            # A job of this priority has the same level while it waited at least so many whole periods.
-            periods = own.level - priority
-            same_level_since = now - timedelta(seconds=periods * AGING_SECONDS)
-            higher_level_since = now - timedelta(seconds=(periods + 1) * AGING_SECONDS)
-            older = or_(Job.queued_at < job.queued_at, and_(Job.queued_at == job.queued_at, Job.id < job.id))
-            before.append(
-                and_(
-                    Job.priority == priority,
-                    or_(
-                        Job.queued_at <= higher_level_since,
-                        and_(Job.queued_at <= same_level_since, older),
-                    ),
-                )
-            )
-        statement = select(func.count()).where(
-            Job.team_id == job.team_id, has_status(QUEUED), claimable(now), or_(*before)
-        )
-        return self._session.scalars(statement).one()
+        """Jobs of its team that come before it: of each priority those older than one moment, counted in the index."""
+        ranges = [and_(Job.priority == priority, _ahead(own.level - priority, job, now)) for priority in _PRIORITIES]
+        of_team = (Job.team_id == job.team_id, has_status(QUEUED))
+        all_ahead = [select(func.count()).where(*of_team, one).scalar_subquery() for one in ranges]
+        held = select(func.count()).where(*of_team, held_back(now), or_(*ranges)).scalar_subquery()
+        numbers: Any = self._session.execute(select(*all_ahead, held)).one()
+        return int(sum(numbers[:-1]) - numbers[-1])
+
+
+def _ahead(periods: float, job: Job, now: datetime) -> ColumnElement[bool]:
+    """Jobs of a priority that are ahead of this one, which has its level after so many whole periods of waiting."""
+    same_level_since = now - timedelta(seconds=periods * AGING_SECONDS)
+    higher_level_since = same_level_since - timedelta(seconds=AGING_SECONDS)
+    if job.queued_at > same_level_since:
+        return Job.queued_at <= same_level_since
+    if job.queued_at <= higher_level_since:
+        return Job.queued_at <= higher_level_since
+    return tuple_(Job.queued_at, Job.id) < tuple_(literal(job.queued_at), literal(job.id))
 
 
 def _waiting(row: Row[Any] | Job, now: datetime) -> WaitingJob:

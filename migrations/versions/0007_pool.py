@@ -13,6 +13,7 @@ branch_labels = None
 depends_on = None
 
 _WAITING = "status IN ('validating_files', 'queued', 'paused')"
+_HELD_BACK = "status = 'queued' AND (owner IS NOT NULL OR not_before IS NOT NULL)"
 
 
 def upgrade() -> None:
@@ -54,6 +55,7 @@ def upgrade() -> None:
         ["base_id", "team_id", "priority", "queued_at", "id"],
         postgresql_where=sa.text("status = 'queued'"),
     )
+    op.create_index("ix_jobs_held_back", "jobs", ["team_id"], postgresql_where=sa.text(_HELD_BACK))
     op.create_index(
         "ix_jobs_base_finished",
         "jobs",
@@ -72,7 +74,7 @@ def downgrade() -> None:
     op.drop_constraint(op.f("ck_workers_drain"), "workers", type_="check")
     for column in ("drain", "bases", "compute_capability", "memory_bytes", "gpus"):
         op.drop_column("workers", column)
-    for index in ("ix_jobs_base_finished", "ix_jobs_waiting_base", "ix_jobs_waiting"):
+    for index in ("ix_jobs_base_finished", "ix_jobs_held_back", "ix_jobs_waiting_base", "ix_jobs_waiting"):
         op.drop_index(index, table_name="jobs")
     for column in (
         "queued_at",

@@ -38,6 +38,7 @@ FROM teams CROSS JOIN LATERAL (
         oldest.queued_at, oldest.id
     LIMIT :depth
 ) AS head
+WHERE CAST(:team_ids AS varchar[]) IS NULL OR teams.id = ANY (CAST(:team_ids AS varchar[]))
 """
 _ANY = {"bases": None, "memory_bytes": 2**63 - 1, "compute_capability": 2**31 - 1}
 
@@ -62,10 +63,12 @@ def first_jobs(
     worker: Card | None,
     *,
     base_ids: Iterable[str] | None = None,
+    team_ids: Iterable[str] | None = None,
     depth: int = 1,
 ) -> Sequence[Any]:
-    """Rows of the first `depth` claimable jobs of each team that fit the worker; of these bases alone, if any."""
+    """Rows of the first `depth` claimable jobs of each team that fit the worker; of these bases and teams alone."""
     values = {"now": now, "depth": depth, **_ANY, **({} if worker is None else _limits(worker))}
+    values["team_ids"] = None if team_ids is None else sorted(team_ids)
     if base_ids is not None:
         values["held"] = sorted(base_ids)
     return session.execute(_STATEMENTS[status, base_ids is not None], values).all()
