@@ -7,12 +7,11 @@ which sees all teams. All is set with `SET LOCAL`: a connection keeps nothing fo
 What crosses teams by its nature says so: `with across_teams(session):`, and a reviewer finds all of it by that name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, RowMapping, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -85,7 +84,7 @@ def enter_team(session: Session, team_id: str) -> None:
         session.execute(_SET_TEAM, {"team_id": team_id})
 
 
-def find_key(session: Session, sha256: bytes) -> Mapping[str, Any] | None:
+def find_key(session: Session, sha256: bytes) -> RowMapping | None:
     """The key with this hash, of whichever team, as the columns of `tunesmith_find_key`.
 
     Where the API's session has not begun yet, its transaction begins within the key's team, at no further round trip.
@@ -95,7 +94,7 @@ def find_key(session: Session, sha256: bytes) -> Mapping[str, Any] | None:
         return session.execute(_FIND_KEY, {"sha256": sha256}).mappings().one_or_none()
     session.info[_ASKED] = sha256
     session.connection()
-    found: Mapping[str, Any] = session.info.pop(_FOUND)
+    found: RowMapping = session.info.pop(_FOUND)
     if found["team_id"] is None:
         return None
     session.info[_KEY] = Scope(scope.role, found["team_id"])

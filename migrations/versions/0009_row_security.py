@@ -14,7 +14,9 @@ from migrations.row_security import (
     WORKER,
     ensure_roles,
     grant,
+    leave_team,
     protect,
+    take_team_of,
     through,
     unprotect,
     unprotected_team_tables,
@@ -27,10 +29,13 @@ depends_on = None
 
 _OF_TEAM = (
     "api_keys",
+    "eval_output_items",
     "eval_runs",
     "evals",
     "files",
     "idempotency_keys",
+    "job_events",
+    "job_metrics",
     "jobs",
     "service_accounts",
     "stored_completions",
@@ -40,10 +45,14 @@ _OF_TEAM = (
 )
 _OF_PARENT = {
     "checkpoints": ("jobs", "job_id"),
+    "upload_parts": ("uploads", "upload_id"),
+}
+# Tables of many rows, which get their parent's team in a column of their own: a rule that asks the parent for each row
+# costs 12 microseconds a row.
+_WITH_TEAM_OF = {
     "eval_output_items": ("eval_runs", "run_id"),
     "job_events": ("jobs", "job_id"),
     "job_metrics": ("jobs", "job_id"),
-    "upload_parts": ("uploads", "upload_id"),
 }
 _SHARED = ("base_models", "pending_artifacts", "workers")
 _OTHERS = ("audit_events", "audit_heads", "checkpoint_permissions", "teams", "users")
@@ -69,10 +78,12 @@ def upgrade() -> None:
     connection = op.get_bind()
     ensure_roles(connection)
     _name_the_owner_of_permissions()
+    for table, (parent, column) in _WITH_TEAM_OF.items():
+        take_team_of(connection, table, parent, column)
     for table in _OF_TEAM:
         protect(connection, table)
     for table, (parent, column) in _OF_PARENT.items():
-        protect(connection, table, using=through(parent, column))
+        protect(connection, table, using=through(table, parent, column))
     for table in _SHARED:
         grant(connection, table)
     protect(connection, "teams", using=f"id = {CURRENT_TEAM}", api_rights="SELECT, UPDATE")
@@ -133,4 +144,6 @@ def downgrade() -> None:
         unprotect(connection, table)
     for table in _SHARED:
         op.execute(f"REVOKE ALL ON {table} FROM {API}, {WORKER}")
+    for table in _WITH_TEAM_OF:
+        leave_team(connection, table)
     op.drop_column("checkpoint_permissions", "owner_team_id")

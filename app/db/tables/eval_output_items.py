@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, FetchedValue, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json
@@ -11,6 +11,7 @@ from app.db.base import Base, Json
 
 class EvalOutputItem(Base):
     __tablename__ = "eval_output_items"
+    __mapper_args__ = {"eager_defaults": False}  # noqa: RUF012 - SQLAlchemy reads this class attribute
     __table_args__ = (
         UniqueConstraint("run_id", "position"),
         Index("ix_eval_output_items_pending", "run_id", "position", postgresql_where=text("status = 'pending'")),
@@ -19,6 +20,7 @@ class EvalOutputItem(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("eval_runs.id", ondelete="CASCADE"))
+    team_id: Mapped[str] = mapped_column(server_default=FetchedValue(), doc="the run's; a trigger fills it")
     position: Mapped[int] = mapped_column(doc="from 0, in the order of the data")
     item: Mapped[Json]
     given: Mapped[Json | None] = mapped_column(doc="the sample that came with the item")

@@ -28,6 +28,9 @@ class Recorder:
     def close(self):
         self.seen.append("close")
 
+    def flush(self):
+        self.seen.append("flush")
+
 
 @pytest.fixture
 def recorder():
@@ -47,6 +50,21 @@ def test_bells_ring_once_and_after_the_commit(work, recorder):
     work.commit()
     work.close()
     assert recorder.seen == ["commit", "ring gpu", "removed", "rollback", "close"]
+
+
+def test_what_waits_for_the_end_is_written_after_all_else_once_and_before_the_commit(work, recorder):
+    work.before_commit(lambda: recorder.seen.append("first"))
+    work.before_commit(lambda: recorder.seen.append("second"))
+    work.commit()
+    work.commit()
+    assert recorder.seen == ["flush", "first", "second", "commit", "commit"]
+
+
+def test_what_waits_for_the_end_is_forgotten_on_rollback(work, recorder):
+    work.before_commit(lambda: recorder.seen.append("first"))
+    work.rollback()
+    work.commit()
+    assert recorder.seen == ["rollback", "commit"]
 
 
 def test_without_a_commit_nothing_rings_and_everything_is_undone_backwards(work, recorder):

@@ -3,12 +3,16 @@
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from app.db.base import Base
 from app.db.scope import API, WORKER, across_teams, enter_team, team_scope
 from app.db.tables import ApiKey, AuditEvent, File, Job, JobEvent, Team, TunedModel, User
+from app.errors import Unauthorized
+from app.factory import Services
+from app.identity.keys import make_key
+from app.identity.policy import Role
 from tests.support.authorization import add_base, add_objects
 
 SHARED = frozenset({"base_models", "pending_artifacts", "workers"})
@@ -225,6 +229,37 @@ def test_across_teams_ends_with_its_block_and_with_an_error(world):
             work.session.execute(text("SELECT * FROM no_such_table"))
         work.rollback()
         assert count(work.session) == 1
+
+
+def test_what_opens_a_transaction_in_the_api_and_names_no_team_sees_nothing(world, context):
+    from app.main import create_app  # noqa: PLC0415
+
+    with create_app(context).state.context.database.unit_of_work() as work:
+        assert work.session.scalar(text("SELECT current_user")) == "tunesmith_api"
+        assert work.session.scalar(select(func.count()).select_from(Job)) == 0
+
+
+def test_a_request_asks_for_its_key_and_enters_its_team_in_one_round_trip(world, services):
+    """And a key that is unknown enters none."""
+    with services() as s:
+        _, key = s.identity.create_key(world.teams["a"], "k", Role.VIEWER)
+    seen = []
+
+    def note(_connection, _cursor, statement, *_):
+        seen.append(statement)
+
+    with world.database.unit_of_work(API) as work:
+        event.listen(world.database.engine, "before_cursor_execute", note)
+        identity = Services(s.context, work).identity
+        assert identity.authenticate(key).team_id == world.teams["a"]
+        assert work.session.scalar(select(func.count()).select_from(Job)) == 2
+        event.remove(world.database.engine, "before_cursor_execute", note)
+    assert len(seen) == 2
+    assert "tunesmith_find_key" in seen[0]
+    with world.database.unit_of_work(API) as work:
+        with pytest.raises(Unauthorized):
+            Services(s.context, work).identity.authenticate(make_key().text)
+        assert work.session.scalar(select(func.count()).select_from(Job)) == 0
 
 
 def test_people_are_seen_by_the_teams_they_are_members_of(world):

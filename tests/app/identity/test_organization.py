@@ -1,9 +1,12 @@
 """The administration wire through the official client: projects, keys, service accounts, people, admin keys."""
 
+import threading
+
 import httpx
 import openai
 import pytest
 
+from app.errors import NotFound, Unauthorized
 from app.identity.policy import Role
 
 
@@ -196,3 +199,28 @@ def test_an_operators_key_is_not_a_team_admins_to_revoke(client, services):
         _, key = s.identity.create_key(operator.team_id, "k", Role.ADMIN)
     answer = client.delete(f"/v1/teams/keys/{operator.key_id}", headers=bearer(key))
     assert answer.status_code == 403
+
+
+def test_a_key_that_is_made_while_its_team_is_archived_never_lives(services):
+    """Who makes a key holds the team until the commit; so either the archive revokes it, or it is refused."""
+    with services() as s:
+        team = s.identity.create_team("A", "a")
+        operator = s.identity.authenticate(s.identity.first_key())
+    archived = threading.Event()
+
+    def archive():
+        with services() as s:
+            s.projects.archive(operator, team.id)
+        archived.set()
+
+    with services() as s:
+        _, text = s.identity.create_key(team.id, "late", Role.ADMIN)
+        thread = threading.Thread(target=archive)
+        thread.start()
+        assert not archived.wait(0.3)
+    thread.join(30)
+    assert archived.is_set()
+    with services() as s, pytest.raises(Unauthorized):
+        s.identity.authenticate(text)
+    with services() as s, pytest.raises(NotFound):
+        s.identity.create_key(team.id, "later", Role.ADMIN)
