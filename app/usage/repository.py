@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, and_, case, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, case, cast, column, func, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -97,38 +97,68 @@ class UsageRepository:
         return {kind: (float(quantity), cost) for kind, quantity, cost in rows}
 
     def buckets(
-        self, *, start: datetime, end: datetime, step: timedelta, team_ids: Sequence[str] | None
+        self,
+        *,
+        start: datetime,
+        end: datetime,
+        step: timedelta,
+        team_ids: Sequence[str] | None,
+        kinds: Sequence[Kind] = tuple(Kind),
+        by_member: bool = False,
     ) -> list[BucketSum]:
-        """Each line is shared out over the buckets that its interval touches, by time."""
+        """Each line is shared out over the buckets that its interval touches, by time.
+
+        `team_ids` None: all teams. Without `by_member` the members of a team are one, without a name.
+        """
         # In seconds of Unix time: adding "1 day" would follow the summer time of the session's zone.
-        width = int(step.total_seconds())
-        bucket = func.generate_series(
-            int(start.timestamp()), int(end.timestamp()) - width, width, type_=BigInteger
-        ).column_valued("bucket")
+        width = literal(int(step.total_seconds()), BigInteger)
+        first_asked = literal(int(start.timestamp()), BigInteger)
+        last_asked = literal(int((end - step).timestamp()), BigInteger)
         record = UsageRecord
         begins, ends = func.extract("epoch", record.started_at), func.extract("epoch", record.ended_at)
+        first = func.floor((begins - first_asked) / width) * width + first_asked
+        last = func.ceil((ends - first_asked) / width) * width + first_asked - width
+        # A line has few buckets of its own: far fewer than all buckets times all lines.
+        series = (
+            func.generate_series(
+                cast(func.greatest(first, first_asked), BigInteger),
+                cast(func.least(func.greatest(first, last), last_asked), BigInteger),
+                width,
+            )
+            .table_valued(column("start", BigInteger), name="bucket")
+            .render_derived()
+        )
+        bucket = series.c.start
         is_moment = record.ended_at == record.started_at
         inside = func.least(ends, bucket + width) - func.greatest(begins, bucket)
         share = case((is_moment, 1.0), else_=inside / func.nullif(ends - begins, 0))
-        touches = or_(
-            and_(is_moment, begins >= bucket, begins < bucket + width),
-            and_(~is_moment, begins < bucket + width, ends > bucket),
-        )
-        where: list[ColumnElement[bool]] = [record.ended_at >= start, record.started_at < end, touches]
+        where: list[ColumnElement[bool]] = [
+            record.ended_at >= start,
+            record.started_at < end,
+            record.kind.in_(kinds),
+        ]
         if team_ids is not None:
             where.append(record.team_id.in_(team_ids))
-        keys = (bucket, record.team_id, record.member, record.kind, record.device_kind)
+        keys = (bucket, record.team_id, record.kind, record.device_kind, *((record.member,) if by_member else ()))
         query = (
             select(*keys, func.sum(record.quantity * share), func.sum(record.cost * share))
+            .select_from(record)
+            .join(series, true())
             .where(*where)
             .group_by(*keys)
             .order_by(*keys)
         )
         return [
             BucketSum(
-                datetime.fromtimestamp(row[0], UTC), row[1], row[2], row[3], row[4], float(row[5]), Decimal(row[6])
+                start=datetime.fromtimestamp(seconds, UTC),
+                team_id=team_id,
+                kind=kind,
+                device_kind=device,
+                member=member[0] if member else "",
+                quantity=float(quantity),
+                cost=Decimal(cost),
             )
-            for row in self._session.execute(query)
+            for seconds, team_id, kind, device, *member, quantity, cost in self._session.execute(query)
         ]
 
     def records(

@@ -40,6 +40,10 @@ class Question:
     user_ids: tuple[str, ...] = ()
     line_items: tuple[str, ...] = ()
 
+    @property
+    def is_about_members(self) -> bool:
+        return bool(self.api_key_ids or self.user_ids or {"user_id", "api_key_id"} & set(self.group_by))
+
 
 class UsageService:
     def __init__(self, work: UnitOfWork, context: Context, audit: AuditService) -> None:
@@ -102,12 +106,18 @@ class UsageService:
         span = span_of(question.start, question.end, question.width, question.limit)
         team_ids = _visible_teams(caller, question.project_ids)
         with within_reach(self._session, caller):
-            found = self._repository.buckets(start=span.start, end=span.end, step=span.step, team_ids=team_ids)
+            found = self._repository.buckets(
+                start=span.start,
+                end=span.end,
+                step=span.step,
+                team_ids=team_ids,
+                kinds=kinds,
+                by_member=question.is_about_members,
+            )
         wanted = [
             one
             for one in found
-            if one.kind in kinds
-            and (not question.api_key_ids or api_key_id(one.member) in question.api_key_ids)
+            if (not question.api_key_ids or api_key_id(one.member) in question.api_key_ids)
             and (not question.user_ids or user_id(one.member) in question.user_ids)
             and (not question.line_items or line_item(Kind(one.kind), one.device_kind) in question.line_items)
         ]

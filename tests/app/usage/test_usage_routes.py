@@ -2,6 +2,7 @@
 
 import csv
 import io
+import random
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -165,6 +166,13 @@ def test_a_wrong_question_is_refused(client, query):
     assert answer.status_code == 400, answer.text
 
 
+def test_buckets_beyond_2038_are_buckets_too(client):
+    query = {"start_time": 2_500_000_000, "end_time": 2_500_000_000 + DAY}
+    answer = client.get("/v1/organization/costs", params=query)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["data"]) == 2
+
+
 def test_usage_keeps_the_price_that_held_when_it_began(client, world, services):
     assert client.post(PRICES, json={"kind": "gpu_hour", "amount": 2}).status_code == 200
     assert client.post(PRICES, json={"kind": "gpu_hour", "amount": "7.5", "device_kind": "unknown"}).status_code == 200
@@ -262,3 +270,28 @@ def test_tokens_of_an_evals_run_are_counted_once(world, services):
 
 def _tally(prompt, completion):
     return {"models": {"m": {"invocation_count": 1, "prompt_tokens": prompt, "completion_tokens": completion}}}
+
+
+@pytest.mark.parametrize("width", ["1h", "1d"])
+def test_buckets_are_those_of_a_plain_sum_over_every_line_and_bucket(client, add_line, width):
+    chance = random.Random(7)  # noqa: S311 - a seeded test
+    seconds = {"1h": 3600, "1d": DAY}[width]
+    lines_ = []
+    for _ in range(120):
+        # Many begin or end on the edge of a bucket, or last no time at all.
+        begin, lasts = (
+            chance.choice([chance.randrange(-48, 120), chance.uniform(-48, 120)]),
+            chance.choice([0, 1, 24, 0.5, 31.7]),
+        )
+        quantity = chance.randrange(1, 1000)
+        add_line(Kind.GPU_SECONDS, quantity, at=begin, hours=lasts)
+        lines_.append((begin * 3600, lasts * 3600, quantity))
+    page = get(client, "/usage/fine_tuning", end_time=START_SECONDS + 3 * DAY, bucket_width=width, limit=180)
+    for number, bucket in enumerate(page["data"]):
+        low, high = number * seconds, (number + 1) * seconds
+        wanted = sum(
+            quantity * (max(0, min(begin + lasts, high) - max(begin, low)) / lasts if lasts else low <= begin < high)
+            for begin, lasts, quantity in lines_
+        )
+        assert sum(r["gpu_seconds"] for r in bucket["results"]) == pytest.approx(wanted, abs=0.01), number
+    assert len(page["data"]) == 3 * DAY // seconds
