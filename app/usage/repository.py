@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, case, cast, column, func, literal, or_, select, true
+from sqlalchemy import BigInteger, Double, case, cast, column, func, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -114,8 +114,26 @@ class UsageRepository:
         width = literal(int(step.total_seconds()), BigInteger)
         first_asked = literal(int(start.timestamp()), BigInteger)
         last_asked = literal(int((end - step).timestamp()), BigInteger)
-        record = UsageRecord
-        begins, ends = func.extract("epoch", record.started_at), func.extract("epoch", record.ended_at)
+        where = [UsageRecord.ended_at >= start, UsageRecord.started_at < end, UsageRecord.kind.in_(kinds)]
+        if team_ids is not None:
+            where.append(UsageRecord.team_id.in_(team_ids))
+        names = [UsageRecord.team_id, UsageRecord.kind, UsageRecord.device_kind]
+        # First the lines, by their index: the planner expects a thousand buckets of each and would read the table.
+        # `date_part` counts in doubles, `extract` in decimals, which take several times as long.
+        line = (
+            select(
+                *names,
+                *((UsageRecord.member,) if by_member else ()),
+                UsageRecord.quantity,
+                cast(UsageRecord.cost, Double).label("cost"),
+                func.date_part("epoch", UsageRecord.started_at, type_=Double).label("begins"),
+                func.date_part("epoch", UsageRecord.ended_at, type_=Double).label("ends"),
+            )
+            .where(*where)
+            .cte("line")
+            .prefix_with("MATERIALIZED")
+        )
+        begins, ends = line.c.begins, line.c.ends
         first = func.floor((begins - first_asked) / width) * width + first_asked
         last = func.ceil((ends - first_asked) / width) * width + first_asked - width
         # A line has few buckets of its own: far fewer than all buckets times all lines.
@@ -129,22 +147,17 @@ class UsageRepository:
             .render_derived()
         )
         bucket = series.c.start
-        is_moment = record.ended_at == record.started_at
         inside = func.least(ends, bucket + width) - func.greatest(begins, bucket)
-        share = case((is_moment, 1.0), else_=inside / func.nullif(ends - begins, 0))
-        where: list[ColumnElement[bool]] = [
-            record.ended_at >= start,
-            record.started_at < end,
-            record.kind.in_(kinds),
-        ]
-        if team_ids is not None:
-            where.append(record.team_id.in_(team_ids))
-        keys = (bucket, record.team_id, record.kind, record.device_kind, *((record.member,) if by_member else ()))
+        share = case((ends == begins, 1.0), else_=inside / func.nullif(ends - begins, 0))
+        keys = (
+            bucket,
+            *(line.c[name.key] for name in names),
+            *((line.c.member,) if by_member else ()),
+        )
         query = (
-            select(*keys, func.sum(record.quantity * share), func.sum(record.cost * share))
-            .select_from(record)
+            select(*keys, func.sum(line.c.quantity * share), func.sum(line.c.cost * share))
+            .select_from(line)
             .join(series, true())
-            .where(*where)
             .group_by(*keys)
             .order_by(*keys)
         )
@@ -156,7 +169,7 @@ class UsageRepository:
                 device_kind=device,
                 member=member[0] if member else "",
                 quantity=float(quantity),
-                cost=Decimal(cost),
+                cost=round(Decimal(cost), 10),
             )
             for seconds, team_id, kind, device, *member, quantity, cost in self._session.execute(query)
         ]

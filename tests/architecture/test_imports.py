@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "workers", "migrations")
 FEATURES = frozenset(
-    {"audit", "identity", "files", "datasets", "bases", "registry", "pool", "jobs", "chat", "previews", "evals"}
+    {
+        *("audit", "identity", "webhooks", "usage", "files", "datasets", "bases", "registry", "pool", "jobs", "chat"),
+        *("previews", "evals"),
+    }
 )
 
 
