@@ -56,12 +56,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("status = 'queued'"),
     )
     op.create_index("ix_jobs_held_back", "jobs", ["team_id"], postgresql_where=sa.text(_HELD_BACK))
-    op.create_index(
-        "ix_jobs_base_finished",
-        "jobs",
-        ["base_id", "finished_at"],
-        postgresql_where=sa.text("status = 'succeeded'"),
-    )
     op.add_column("workers", sa.Column("gpus", sa.Integer(), server_default="1", nullable=False))
     op.add_column("workers", sa.Column("memory_bytes", sa.BigInteger(), nullable=True))
     op.add_column("workers", sa.Column("compute_capability", sa.Integer(), nullable=True))
@@ -74,7 +68,7 @@ def downgrade() -> None:
     op.drop_constraint(op.f("ck_workers_drain"), "workers", type_="check")
     for column in ("drain", "bases", "compute_capability", "memory_bytes", "gpus"):
         op.drop_column("workers", column)
-    for index in ("ix_jobs_base_finished", "ix_jobs_held_back", "ix_jobs_waiting_base", "ix_jobs_waiting"):
+    for index in ("ix_jobs_held_back", "ix_jobs_waiting_base", "ix_jobs_waiting"):
         op.drop_index(index, table_name="jobs")
     for column in (
         "queued_at",

@@ -46,7 +46,6 @@ class Job(Base):
             "team_id",
             postgresql_where=text("status = 'queued' AND (owner IS NOT NULL OR not_before IS NOT NULL)"),
         ),
-        Index("ix_jobs_base_finished", "base_id", "finished_at", postgresql_where=text("status = 'succeeded'")),
         CheckConstraint(
             "status IN ('validating_files','queued','running','paused','succeeded','failed','cancelled')", name="status"
         ),
