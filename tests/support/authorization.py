@@ -26,6 +26,7 @@ from app.db.tables import (
     Upload,
     User,
 )
+from app.evals.tally import empty as empty_tally
 from app.ids import Prefix, new_id, random_text
 from tests.support.eval_world import CUSTOM, EXACT
 
@@ -235,7 +236,7 @@ def add_objects(session: Session, team_id: str) -> Objects:
     job = {"base_id": "tiny", "training_file": ids["file_id"], "seed": 1, **_SUPERVISED}
     over = {"status": "failed", "finished_at": now, "error": {"code": "c", "message": "m", "param": None}}
     archive = {"archive_key": f"a/{unique}", "archive_sha256": "a" * 64, "archive_bytes": 1, "adapter_sha256": "a" * 64}
-    run = {"status": "completed", "data_source": {"type": "jsonl"}, "tally": {}, "total": 1}
+    run = {"status": "completed", "data_source": {"type": "jsonl"}, "tally": empty_tally(1), "total": 1}
     groups: list[list[Any]] = [
         [
             File(id=ids["file_id"], sha256="0" * 64, artifact_key=f"f/{unique}", **content, **owned),
