@@ -15,7 +15,7 @@ from app.identity.keys import make_key
 from app.identity.policy import Role
 from tests.support.authorization import add_base, add_objects
 
-SHARED = frozenset({"base_models", "pending_artifacts", "workers"})
+SHARED = frozenset({"base_models", "pending_artifacts", "prices", "workers"})
 """Tables of the installation: no row is a team's."""
 
 
