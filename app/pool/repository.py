@@ -196,7 +196,7 @@ class PoolRepository:
         """By open status: jobs of the whole pool, and the team's own."""
         own = func.count().filter(Job.team_id == team_id)
         # Constants in the statement: only so can plans use the indexes of open jobs.
-        waiting = bindparam("statuses", (VALIDATING, QUEUED), expanding=True, literal_execute=True)
+        waiting: BindParameter[Any] = bindparam("statuses", (VALIDATING, QUEUED), expanding=True, literal_execute=True)
         statement = (
             select(Job.status, func.count(), own)
             .where(Job.status.in_(waiting))
