@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, literal, literal_column, or_
+from sqlalchemy import ColumnElement, and_, func, literal, literal_column, or_
 
 from app.db.tables import Job, Worker
 from app.pool.preemption import RunningJob
@@ -30,7 +30,7 @@ def held_back(now: datetime) -> ColumnElement[bool]:
     )
 
 
-def card_of(worker: Worker | Row[Any], resident: frozenset[str]) -> Card:
+def card_of(worker: Worker | Any, resident: frozenset[str]) -> Card:
     """What a worker's row says it offers."""
     return Card(
         memory_bytes=worker.memory_bytes,
