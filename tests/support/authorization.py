@@ -5,6 +5,7 @@ Objects are rows put straight into the tables, so that each route has one of eac
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -18,13 +19,20 @@ from app.db.tables import (
     EvalOutputItem,
     EvalRun,
     File,
+    GpuLease,
+    GpuReservation,
     Job,
     ServiceAccount,
     StoredCompletion,
+    TeamBudget,
+    TeamLimits,
     TeamMember,
     TunedModel,
     Upload,
+    UsageRecord,
     User,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 from app.evals.tally import empty as empty_tally
 from app.ids import Prefix, new_id, random_text
@@ -48,6 +56,7 @@ class Entry:
 
 _MESSAGES = [{"role": "user", "content": "hi"}]
 _NAME = {"name": "n"}
+_HOOK = {"name": "n", "url": "https://hooks.example.com/x", "event_types": ["fine_tuning.job.succeeded"]}
 _NUMBERS = {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0}
 _SUPERVISED = {
     "method": {"type": "supervised", "supervised": {"hyperparameters": _NUMBERS}},
@@ -161,6 +170,35 @@ ENTRIES: dict[str, Entry] = {
     "POST /v1/evals/{eval_id}/runs/{run_id}/cancel": _PLAIN,
     "GET /v1/evals/{eval_id}/runs/{run_id}/output_items": _PLAIN,
     "GET /v1/evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}": _PLAIN,
+    "GET /v1/fine_tuning/jobs/{job_id}/queue": _PLAIN,
+    # The file's bytes, which are counted, are not in the store.
+    "POST /v1/fine_tuning/jobs/estimate": Entry(
+        {"model": "tiny", "training_file": "{file_id}"}, right=_REFUSABLE.right
+    ),
+    "GET /v1/organization/costs": _PLAIN,
+    "GET /v1/organization/prices": _PLAIN,
+    "POST /v1/organization/prices": Entry({"kind": "gpu_hour", "amount": 1}),
+    "GET /v1/organization/usage/export.csv": _PLAIN,
+    # `kind` names a report, not an object.
+    "GET /v1/organization/usage/{kind}": _REFUSABLE,
+    "GET /v1/organization/projects/{project_id}/budget": _PLAIN,
+    "POST /v1/organization/projects/{project_id}/budget": Entry({"gpu_seconds_per_month": 1e9}),
+    "GET /v1/organization/projects/{project_id}/limits": _PLAIN,
+    "POST /v1/organization/projects/{project_id}/limits": Entry({"weight": 2.0}),
+    # No worker is there.
+    "POST /v1/pool/workers/{worker_id}/drain": _REFUSABLE,
+    "POST /v1/pool/workers/{worker_id}/resume": _REFUSABLE,
+    "GET /v1/webhook_event_types": _PLAIN,
+    "GET /v1/webhook_endpoints": _PLAIN,
+    "POST /v1/webhook_endpoints": Entry(_HOOK),
+    "GET /v1/webhook_endpoints/{endpoint_id}": _PLAIN,
+    "POST /v1/webhook_endpoints/{endpoint_id}": Entry(_NAME),
+    "DELETE /v1/webhook_endpoints/{endpoint_id}": _PLAIN,
+    "POST /v1/webhook_endpoints/{endpoint_id}/rotate_secret": _PLAIN,
+    "POST /v1/webhook_endpoints/{endpoint_id}/test": Entry({"event_type": "fine_tuning.job.succeeded"}),
+    "GET /v1/webhook_endpoints/{endpoint_id}/deliveries": _PLAIN,
+    "GET /v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}": _PLAIN,
+    "POST /v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/redeliver": _PLAIN,
     "POST /v1/fine_tuning/alpha/graders/validate": Entry({"grader": EXACT}),
     "POST /v1/fine_tuning/alpha/graders/run": Entry({"grader": EXACT, "model_sample": "a", "item": {"label": "a"}}),
 }
@@ -228,6 +266,8 @@ def add_objects(session: Session, team_id: str) -> Objects:
         "eval_id": new_id(Prefix.EVAL),
         "run_id": new_id(Prefix.EVAL_RUN),
         "output_item_id": new_id(Prefix.OUTPUT_ITEM),
+        "endpoint_id": new_id(Prefix.WEBHOOK_ENDPOINT),
+        "delivery_id": new_id(Prefix.WEBHOOK_DELIVERY),
     }
     now = datetime.now(UTC)
     owned = {"team_id": team_id, "created_at": now}
@@ -307,7 +347,49 @@ def add_objects(session: Session, team_id: str) -> Objects:
             ),
         ],
     ]
-    for group in groups:
+    for group in [*groups, *_consumption(session, team_id, ids), *_webhooks(team_id, ids)]:
         session.add_all(group)
         session.flush()
     return Objects(ids)
+
+
+def _consumption(session: Session, team_id: str, ids: dict[str, str]) -> list[list[Any]]:
+    """What the team may have, has reserved and has used; the first two exist once a team."""
+    now, job_id = datetime.now(UTC), ids["job_id"]
+    group: list[Any] = [
+        GpuLease(
+            job_id=job_id,
+            fence=1,
+            team_id=team_id,
+            worker_id="w",
+            device_kind="cpu",
+            gpus=1,
+            started_at=now,
+            ended_at=now,
+        ),
+        GpuReservation(job_id=job_id, team_id=team_id, gpu_seconds=1.0, cost=Decimal(0)),
+        UsageRecord(
+            team_id=team_id,
+            member="key:k",
+            object_id=job_id,
+            kind="gpu_seconds",
+            source=f"{job_id}/1",
+            device_kind="cpu",
+            quantity=1.0,
+            started_at=now,
+            ended_at=now,
+            cost=Decimal(0),
+        ),
+    ]
+    if session.get(TeamLimits, team_id) is None:
+        group += [TeamLimits(team_id=team_id), TeamBudget(team_id=team_id)]
+    return [group]
+
+
+def _webhooks(team_id: str, ids: dict[str, str]) -> list[list[Any]]:
+    endpoint_id, delivery_id = ids["endpoint_id"], ids["delivery_id"]
+    told = {"event_type": "fine_tuning.job.succeeded", "event_id": f"evt_{delivery_id}", "body": "{}"}
+    return [
+        [WebhookEndpoint(id=endpoint_id, team_id=team_id, created_by="key:k", secret="whsec_c2VjcmV0", **_HOOK)],
+        [WebhookDelivery(id=delivery_id, endpoint_id=endpoint_id, team_id=team_id, status="failed", **told)],
+    ]
