@@ -135,7 +135,7 @@ class SnapshotRows:
 
     def cards(self) -> tuple[Card, ...]:
         """Workers that live and take jobs."""
-        rows: Sequence[Row[Any]] = self._session.execute(
+        rows: Sequence[Any] = self._session.execute(
             select(*_OF_WORKERS).where(self._is_alive(), Worker.drain.is_(None)).order_by(Worker.id)
         ).all()
         return tuple(card_of(worker, frozenset()) for worker in rows)
