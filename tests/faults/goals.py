@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults import history, races, submit_kills, torn_checkpoints
+from tests.faults import history, mutants, races, submit_kills, torn_checkpoints
 from tests.faults.kinds import KINDS
 from tests.faults.world import LEASE_SECONDS, STEP_SECONDS, World
 
@@ -225,6 +225,15 @@ def _since(started: float) -> float:
     return time.monotonic() - started
 
 
+def mutants_killed(_: int, seed: int) -> list[Result]:
+    """G24: all of them, whatever the number asked for."""
+    started = time.monotonic()
+    left = mutants.survivors()
+    what = "guards taken out, one at a time"
+    found = _told(f"{len(left)} survived", left)
+    return [Result("G24", what, len(mutants.MUTANTS), found, not left, _since(started))]
+
+
 Goal = Callable[[int, int], list[Result]]
 GOALS: dict[str, tuple[Goal, int]] = {
     "kinds": (faults_of_twelve_kinds, 100),
@@ -234,5 +243,6 @@ GOALS: dict[str, tuple[Goal, int]] = {
     "clocks": (wrong_clocks, 20),
     "poison": (poison_jobs, 20),
     "cancels": (cancels, 100),
+    "mutants": (mutants_killed, len(mutants.MUTANTS)),
 }
 """Name → the goal and how many trials its figure asks for."""
