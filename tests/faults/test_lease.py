@@ -20,15 +20,16 @@ class AwayDatabase(Database):
 
     def __init__(self, database: Database) -> None:
         self._real = database
+        self.scope = database.scope
         self.is_away = threading.Event()
         self.fails_after_commit = 0
         self.refusals = 0
 
-    def open(self):
+    def open(self, scope=None):
         if self.is_away.is_set():
             self.refusals += 1
             raise OperationalError("connect", {}, ConnectionError("connection refused"))
-        work = self._real.open()
+        work = self._real.open(scope)
         if self.fails_after_commit:
             self.fails_after_commit -= 1
             commit = work.commit
