@@ -42,7 +42,7 @@ def test_a_run_whose_worker_is_killed_is_finished_by_the_next_one(house: House) 
                 run.not_before = None  # the pause after a lost attempt is cut short
                 return run.status == "completed"
 
-        house.wait_until(is_completed, "the run is completed")
+        house.wait_until(is_completed, "the run is completed", 90)
     run = look(house, run_id)
     assert (run.owner, run.total) == (None, _ROWS)
     assert (run.tally["passed"], run.tally["failed"], run.tally["errored"]) == (800, 400, 0)

@@ -117,9 +117,13 @@ def test_an_adapter_that_is_a_pickle_is_not_read(tiny, tmp_path):
 def test_what_a_run_writes_is_json_and_safetensors_only(job, resident, tmp_path):
     run(resident, make_spec(job, resident, tmp_path, valid=4))
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert {path.suffix for path in files} == {".json", ".jsonl", ".safetensors"}
     for path in files:
-        assert load_file(path) if path.suffix == ".safetensors" else json.loads(path.read_text())
+        if path.suffix == ".safetensors":
+            assert load_file(path)
+        else:
+            texts = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+            assert all(json.loads(text) for text in texts)
 
 
 def test_no_module_of_ours_can_unpickle_or_trust_code():
