@@ -92,7 +92,7 @@ def seed(context: Any, jobs: int) -> tuple[str, str]:
             ("job_metrics", "job_id, step, figures", "'ftjob-20', n, '{\"train_loss\": 1.0}'"),
         ):
             work.session.execute(
-                text(f"INSERT INTO {kind} ({columns}) SELECT {rows} FROM generate_series(1, 2000) AS n")  # noqa: S608
+                text(f"INSERT INTO {kind} ({columns}) SELECT {rows} FROM generate_series(1, 2000) AS n")  # noqa: S608 - names of ours
             )
     with context.database.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))

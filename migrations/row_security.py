@@ -25,7 +25,7 @@ def through(table: str, parent: str, column: str) -> str:
     For tables from which a statement reads few rows; others `take_team_of` the parent first. Not `EXISTS`: Postgres
     would make that a hash of all the team's parents, for each statement.
     """
-    return f"(SELECT parent.team_id FROM {parent} AS parent WHERE parent.id = {table}.{column}) = {CURRENT_TEAM}"  # noqa: S608
+    return f"(SELECT parent.team_id FROM {parent} AS parent WHERE parent.id = {table}.{column}) = {CURRENT_TEAM}"
 
 
 def ensure_roles(connection: Connection) -> None:
@@ -72,10 +72,10 @@ def take_team_of(connection: Connection, table: str, parent: str, column: str) -
     """
     for statement in (
         f"ALTER TABLE {table} ADD COLUMN team_id varchar",
-        f"UPDATE {table} SET team_id = parent.team_id FROM {parent} AS parent WHERE parent.id = {table}.{column}",  # noqa: S608
+        f"UPDATE {table} SET team_id = parent.team_id FROM {parent} AS parent WHERE parent.id = {table}.{column}",
         f"ALTER TABLE {table} ALTER COLUMN team_id SET NOT NULL",
         (
-            f"CREATE FUNCTION {table}_take_team() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "  # noqa: S608
+            f"CREATE FUNCTION {table}_take_team() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
             f"SELECT parent.team_id INTO NEW.team_id FROM {parent} AS parent WHERE parent.id = NEW.{column}; "
             f"RETURN NEW; END $$"
         ),

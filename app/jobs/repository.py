@@ -18,6 +18,8 @@ from app.jobs.states import JobPurpose
 from app.usage.forecast import EarlierJob
 
 _EARLIER_JOBS = 30
+# So many of a base are looked through for them: however many others it has, a submit costs the same.
+_LOOKED_THROUGH = 300
 
 
 class JobRepository:
@@ -87,6 +89,12 @@ class JobRepository:
 
     def earlier_jobs(self, base_id: str) -> tuple[EarlierJob, ...]:
         """The last trainings on this base, of any team, that succeeded at their first attempt."""
+        last = (
+            select(Job.id)
+            .where(Job.base_id == base_id, Job.finished_at.is_not(None))
+            .order_by(Job.finished_at.desc())
+            .limit(_LOOKED_THROUGH)
+        )
         report, split = Job.dataset_report, Job.dataset_report["split"]
         device = (
             select(GpuLease.device_kind)
@@ -106,8 +114,7 @@ class JobRepository:
                 device,
             )
             .where(
-                Job.base_id == base_id,
-                Job.finished_at.is_not(None),
+                Job.id.in_(last),
                 Job.purpose == JobPurpose.TRAINING,
                 Job.status == "succeeded",
                 Job.attempts == 0,

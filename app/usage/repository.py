@@ -161,18 +161,7 @@ class UsageRepository:
             .group_by(*keys)
             .order_by(*keys)
         )
-        return [
-            BucketSum(
-                start=datetime.fromtimestamp(seconds, UTC),
-                team_id=team_id,
-                kind=kind,
-                device_kind=device,
-                member=member[0] if member else "",
-                quantity=float(quantity),
-                cost=round(Decimal(cost), 10),
-            )
-            for seconds, team_id, kind, device, *member, quantity, cost in self._session.execute(query)
-        ]
+        return [_bucket_sum(tuple(row)) for row in self._session.execute(query)]
 
     def records(
         self, *, start: datetime, end: datetime, team_ids: Sequence[str] | None, limit: int
@@ -255,3 +244,17 @@ class UsageRepository:
 
 # Of transaction advisory locks, unique in the project.
 _SAMPLING_LOCK = 7_010
+
+
+def _bucket_sum(row: Sequence[Any]) -> BucketSum:
+    """Of a row of keys (a member only if asked for) and two sums."""
+    seconds, team_id, kind, device, *member, quantity, cost = row
+    return BucketSum(
+        start=datetime.fromtimestamp(seconds, UTC),
+        team_id=team_id,
+        kind=kind,
+        device_kind=device,
+        member=member[0] if member else "",
+        quantity=float(quantity),
+        cost=round(Decimal(cost), 10),
+    )

@@ -119,7 +119,7 @@ def _protect_shared_models(connection: sa.Connection) -> None:
         f"CREATE POLICY checkpoint_permissions_lent ON checkpoint_permissions FOR SELECT TO {API} USING ({TEAM})"
     )
     op.execute(
-        f"CREATE POLICY tuned_models_shared ON tuned_models FOR SELECT TO {API} USING (EXISTS (SELECT 1 FROM "  # noqa: S608
+        f"CREATE POLICY tuned_models_shared ON tuned_models FOR SELECT TO {API} USING (EXISTS (SELECT 1 FROM "
         f"checkpoint_permissions AS p WHERE p.model_id = tuned_models.id AND p.team_id = {CURRENT_TEAM}))"
     )
 

@@ -85,6 +85,12 @@ def upgrade() -> None:
     op.create_index("ix_usage_records_object", "usage_records", ["object_id", "kind"])
     for statement in (_REFUSE, _ROWS, _TABLE):
         op.execute(statement)
+    _make_prices_and_budgets()
+    for table in ("gpu_leases", "usage_records", "team_budgets", "gpu_reservations"):
+        protect(op.get_bind(), table)
+
+
+def _make_prices_and_budgets() -> None:
     op.create_table(
         "prices",
         sa.Column("id", sa.String(), nullable=False),
@@ -125,8 +131,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_gpu_reservations")),
     )
     op.create_index(op.f("ix_gpu_reservations_team_id"), "gpu_reservations", ["team_id"])
-    for table in ("gpu_leases", "usage_records", "team_budgets", "gpu_reservations"):
-        protect(op.get_bind(), table)
 
 
 def downgrade() -> None:

@@ -16,7 +16,7 @@ from tests.support.house import REPOSITORY
 
 _COPIED = ("app", "workers", "migrations", "tests", "docs", "pyproject.toml", "Makefile", "README.md")
 _SECONDS = 300
-_FAULTS, _JOBS = "tests/faults", "tests/app/jobs/test_worker_service.py"
+_FAULTS, _JOBS = "tests/faults", "tests/app/jobs/test_worker_service.py tests/app/jobs/test_leases.py"
 _GOAL = "tests/faults/test_goals.py::test_nothing_is_lost_nor_done_twice"
 _RACES, _TORN = f"{_GOAL}[races]", f"{_GOAL}[torn]"
 

@@ -249,7 +249,21 @@ def add_base(session: Session) -> None:
 def add_objects(session: Session, team_id: str) -> Objects:
     """Rows of a team, one of each kind. A job's are over, so that its stream ends."""
     unique = random_text(8)
-    ids = {
+    ids = _new_ids(team_id, unique)
+    groups = [
+        *_data(team_id, ids, unique),
+        *_work(team_id, ids, unique),
+        *_consumption(session, team_id, ids),
+        *_webhooks(team_id, ids),
+    ]
+    for group in groups:
+        session.add_all(group)
+        session.flush()
+    return Objects(ids)
+
+
+def _new_ids(team_id: str, unique: str) -> dict[str, str]:
+    return {
         "project_id": team_id,
         "base_id": "tiny",
         "file_id": new_id(Prefix.FILE),
@@ -269,15 +283,14 @@ def add_objects(session: Session, team_id: str) -> Objects:
         "endpoint_id": new_id(Prefix.WEBHOOK_ENDPOINT),
         "delivery_id": new_id(Prefix.WEBHOOK_DELIVERY),
     }
+
+
+def _data(team_id: str, ids: dict[str, str], unique: str) -> list[list[Any]]:
+    """Files, people and keys, evals, kept completions."""
     now = datetime.now(UTC)
     owned = {"team_id": team_id, "created_at": now}
-    by = {"created_by": "key:k"}
     content = {"bytes": 1, "purpose": "fine-tune", "filename": "f.jsonl"}
-    job = {"base_id": "tiny", "training_file": ids["file_id"], "seed": 1, **_SUPERVISED}
-    over = {"status": "failed", "finished_at": now, "error": {"code": "c", "message": "m", "param": None}}
-    archive = {"archive_key": f"a/{unique}", "archive_sha256": "a" * 64, "archive_bytes": 1, "adapter_sha256": "a" * 64}
-    run = {"status": "completed", "data_source": {"type": "jsonl"}, "tally": empty_tally(1), "total": 1}
-    groups: list[list[Any]] = [
+    return [
         [
             File(id=ids["file_id"], sha256="0" * 64, artifact_key=f"f/{unique}", **content, **owned),
             ServiceAccount(id=ids["account_id"], name="a", role="trainer", **owned),
@@ -288,7 +301,7 @@ def add_objects(session: Session, team_id: str) -> Objects:
                 data_source_config=CUSTOM,
                 testing_criteria=[EXACT],
                 updated_at=now,
-                **by,
+                created_by="key:k",
                 **owned,
             ),
             StoredCompletion(
@@ -306,6 +319,21 @@ def add_objects(session: Session, team_id: str) -> Objects:
             ),
             ApiKey(id=ids["key_id"], name="k", role="viewer", sha256=unique.encode(), hint="…", **owned),
             TeamMember(team_id=team_id, user_id=ids["user_id"], role="viewer"),
+        ],
+    ]
+
+
+def _work(team_id: str, ids: dict[str, str], unique: str) -> list[list[Any]]:
+    """Models, jobs, runs, and what hangs on them."""
+    now = datetime.now(UTC)
+    owned = {"team_id": team_id, "created_at": now}
+    by = {"created_by": "key:k"}
+    job = {"base_id": "tiny", "training_file": ids["file_id"], "seed": 1, **_SUPERVISED}
+    over = {"status": "failed", "finished_at": now, "error": {"code": "c", "message": "m", "param": None}}
+    archive = {"archive_key": f"a/{unique}", "archive_sha256": "a" * 64, "archive_bytes": 1, "adapter_sha256": "a" * 64}
+    run = {"status": "completed", "data_source": {"type": "jsonl"}, "tally": empty_tally(1), "total": 1}
+    return [
+        [
             TunedModel(
                 id=ids["model"],
                 base_id="tiny",
@@ -347,10 +375,6 @@ def add_objects(session: Session, team_id: str) -> Objects:
             ),
         ],
     ]
-    for group in [*groups, *_consumption(session, team_id, ids), *_webhooks(team_id, ids)]:
-        session.add_all(group)
-        session.flush()
-    return Objects(ids)
 
 
 def _consumption(session: Session, team_id: str, ids: dict[str, str]) -> list[list[Any]]:

@@ -9,18 +9,10 @@ from app.contracts.errors import WorkerError
 from app.contracts.reports import Encoded, Evaluation
 from app.db.tables import Job
 from app.jobs import event_texts
-from app.jobs.fencing import Fenced
 from app.jobs.worker_messages import Directive
 from tests.support.job_world import LABELS, OWNER, adapter, chat_rows, labelled_rows, metric, preference_rows
 
 USAGE = WorkerError(kind="usage", code="loss_diverged", message="The loss is not finite.", param="n_epochs")
-
-
-def expire(world, job_id):
-    """Let the lease run out, as if its time had passed."""
-    with world.services() as s:
-        job = s.work.session.get(Job, job_id)
-        job.lease_until = job.created_at
 
 
 def test_good_files_bring_the_job_to_the_queue_with_its_numbers(world):
@@ -321,77 +313,6 @@ def test_a_job_paused_before_its_files_are_read_is_read_on_resume(world):
     assert world.validate() == job_id
 
 
-def test_the_reaper_ends_leases_that_ran_out_and_only_those(world):
-    lost, alive = world.running(), world.running()
-    expire(world, lost.job_id)
-    with world.services() as s:
-        assert s.job_worker.tick() == 1
-    assert world.job(lost.job_id).status == "queued"
-    assert (world.job(lost.job_id).attempts, world.job(lost.job_id).losses) == (0, 1)
-    assert world.job(alive.job_id).status == "running"
-    with world.services() as s:
-        assert s.job_worker.heartbeat(lost.job_id, lost.fence) is Directive.FENCED
-
-
-def test_lost_workers_do_not_count_as_attempts_yet_have_a_limit_of_their_own(world, context):
-    job_id = world.queued()
-    for number in range(context.settings.max_losses):
-        with world.services() as s:
-            s.work.session.get(Job, job_id).not_before = None
-        assert world.claim().job_id == job_id
-        expire(world, job_id)
-        with world.services() as s:
-            assert s.job_worker.reap() == 1
-        job = world.job(job_id)
-        assert (job.attempts, job.losses) == (0, number + 1)
-    assert (job.status, job.error["code"]) == ("failed", "worker_lost")
-    assert f"after {context.settings.max_losses} lost workers" in job.error["message"]
-
-
-def test_the_reaper_frees_a_validation_that_nobody_finishes(world):
-    job_id = world.submit()
-    with world.services() as s:
-        s.job_worker.claim_validation("cpu-0/first")
-    expire(world, job_id)
-    with world.services() as s:
-        assert s.job_worker.reap() == 1
-    job = world.job(job_id)
-    assert (job.status, job.attempts, job.losses, job.owner) == ("validating_files", 0, 1, None)
-
-
-def test_only_one_control_role_is_at_work(world):
-    with world.services() as first, world.services() as second:
-        assert first.job_worker.tick() == 0
-        assert second.job_worker.tick() == -1
-
-
-def test_a_worker_started_anew_loses_what_it_held_and_others_keep_theirs(world):
-    mine, other = world.running(), world.queued()
-    assert world.claim("host-00/first").job_id == other
-    with world.services() as s:
-        assert s.job_worker.release_previous("host-0", "second") == 1
-    assert world.job(mine.job_id).status == "queued"
-    assert world.job(other).status == "running"
-
-
-def test_a_worker_keeps_what_it_holds_in_this_life(world):
-    task = world.running()
-    with world.services() as s:
-        assert s.job_worker.release_previous(*OWNER.split("/")) == 0
-    assert world.job(task.job_id).owner == OWNER
-
-
-def test_a_heartbeat_never_shortens_a_long_lease(world, context):
-    job_id = world.submit()
-    with world.services() as s:
-        task = s.job_worker.claim_validation("cpu-0/first")
-    with world.services() as s:
-        s.work.session.get(Job, job_id).lease_until = far = world.job(job_id).created_at.replace(year=2100)
-    with world.services() as s:
-        s.job_worker.heartbeat(job_id, task.fence)
-    assert world.job(job_id).lease_until == far
-
-
 def encoded():
     return Encoded(
         run_id="r",
@@ -650,82 +571,3 @@ def test_a_job_continues_from_its_own_teams_model(world):
         s.job_worker.succeed(task.job_id, task.fence, trained_tokens=1)
     again = world.running(model=parent)
     assert (again.parent.model_id, again.parent.archive_key, again.base.id) == (parent, "p/1", "tiny")
-
-
-STALE_WRITES = {
-    "record_event": lambda w, j, f: w.record_event(j, f, "late"),
-    "record_encoded": lambda w, j, f: w.record_encoded(j, f, encoded()),
-    "record_metrics": lambda w, j, f: w.record_metrics(j, f, [metric(1)]),
-    "record_resume_checkpoint": lambda w, j, f: w.record_resume_checkpoint(j, f, 1, "k", "0" * 64),
-    "publish_checkpoint": lambda w, j, f: w.publish_checkpoint(j, f, 1, adapter(), None, is_final=True),
-    "record_evaluation": lambda w, j, f: w.record_evaluation(j, f, evaluation(is_labelled=True)),
-    "succeed": lambda w, j, f: w.succeed(j, f, trained_tokens=1),
-    "fail": lambda w, j, f: w.fail(j, f, USAGE),
-    "release": lambda w, j, f: w.release(j, f),
-    "crash": lambda w, j, f: w.crash(j, f, "late"),
-}
-
-
-def snapshot_of(world, job_id):
-    job = world.job(job_id)
-    columns = {column.name: getattr(job, column.key) for column in Job.__mapper__.columns}
-    with world.services() as s:
-        metrics, _ = s.jobs.metrics(world.team, job_id, after_step=0, limit=100)
-        checkpoints = s.jobs.checkpoints(world.team, job_id, after=None, limit=100).rows
-    return columns, world.messages(job_id), world.audited(job_id), len(metrics), len(checkpoints)
-
-
-@pytest.mark.parametrize("write", STALE_WRITES)
-@pytest.mark.parametrize("successor", ["reaped", "claimed anew", "released"])
-def test_a_worker_that_lost_its_lease_can_change_nothing(world, write, successor):
-    stale = world.running()
-    if successor == "released":
-        with world.services() as s:
-            s.job_worker.release(stale.job_id, stale.fence)
-    else:
-        expire(world, stale.job_id)
-        with world.services() as s:
-            s.job_worker.reap()
-    if successor == "claimed anew":
-        with world.services() as s:
-            s.work.session.get(Job, stale.job_id).not_before = None
-        assert world.claim("host-1/first") is not None
-    before = snapshot_of(world, stale.job_id)
-    with pytest.raises(Fenced), world.services() as s:
-        STALE_WRITES[write](s.job_worker, stale.job_id, stale.fence)
-    assert snapshot_of(world, stale.job_id) == before
-
-
-def test_a_stale_validation_cannot_finish(world):
-    job_id = world.submit()
-    with world.services() as s:
-        task = s.job_worker.claim_validation("cpu-0/first")
-    expire(world, job_id)
-    with world.services() as s:
-        s.job_worker.reap()
-    with world.services() as s:
-        report = s.job_worker.inspect(task)
-    with pytest.raises(Fenced), world.services() as s:
-        s.job_worker.finish_validation(task, report)
-    assert world.job(job_id).status == "validating_files"
-
-
-def test_every_write_of_the_interface_is_among_the_stale_writes():
-    public = {name for name in dir(type_of_worker()) if not name.startswith("_")}
-    not_fenced = {
-        "claim_validation",
-        "claim_training",
-        "enforce_budgets",
-        "inspect",
-        "reap",
-        "release_previous",
-        "tick",
-        "make_way",
-    }
-    assert public - not_fenced == {*STALE_WRITES, "finish_validation", "heartbeat"}
-
-
-def type_of_worker():
-    from app.jobs.worker_service import JobWorkerService  # noqa: PLC0415 - named here alone
-
-    return JobWorkerService
