@@ -19,7 +19,7 @@ def test_a_message_delivered_again_to_another_gpu_changes_nothing(house: House, 
         house.wait_until(lambda: house.reached("train"), "step 3")
         held = house.job(job_id)
         idle.ensure_ready()
-        idle.known = idle.ready
+        idle.tell_known(idle.ready)
         for _ in range(3):  # what Redis may do with one message
             train_round(
                 house.worker_context,

@@ -10,6 +10,8 @@ from workers.supervisor.engine_process import EngineLost, EngineProcess
 
 _READY_SECONDS = 300.0  # torch from a cold network disk takes minutes
 _EXIT_GRACE_SECONDS = 2.0
+_KNOWN_SECONDS = 30.0  # a database that is away for longer ends the round; the next one asks again
+_SLICE_SECONDS = 0.2  # how late a waiting round sees that the worker leaves
 
 
 class EngineSlot:
@@ -23,8 +25,10 @@ class EngineSlot:
         self._folder = folder
         self._shutdown = shutdown
         self._engine: EngineProcess | None = None
-        self.known: Ready | None = None
-        """What the pool was told of the engine; set by `Presence`."""
+        self._told = threading.Condition()
+        self._known: Ready | None = None
+        self.news = threading.Event()
+        """Set when an engine has become ready, so that the pool is told at once."""
 
     @property
     def ready(self) -> Ready | None:
@@ -34,7 +38,21 @@ class EngineSlot:
     @property
     def is_known(self) -> bool:
         """Whether the pool knows the present engine's device: before that, it could not tell which jobs fit."""
-        return self.ready is not None and self.known is self.ready
+        return self.ready is not None and self._known is self.ready
+
+    def tell_known(self, ready: Ready | None) -> None:
+        """The pool now knows what this engine said; `Presence` tells it."""
+        with self._told:
+            self._known = ready
+            self._told.notify_all()
+
+    def wait_until_known(self) -> bool:
+        """Wait for the pool to know the present engine; False if the worker leaves or it takes too long."""
+        deadline = time.monotonic() + _KNOWN_SECONDS
+        with self._told:
+            while not (self.is_known or self._shutdown.is_set() or time.monotonic() > deadline):
+                self._told.wait(_SLICE_SECONDS)
+            return self.is_known
 
     @property
     def resident_base(self) -> str | None:
@@ -53,7 +71,9 @@ class EngineSlot:
             if self._shutdown.is_set() or time.monotonic() > deadline:
                 engine.kill("it was not ready in time")
                 raise EngineLost("the engine was not ready in time")
-            engine.take_ready(0.2)
+            engine.take_ready(_SLICE_SECONDS)
+            if engine.ready is not None:
+                self.news.set()
         return engine
 
     def kill(self, because: str) -> None:

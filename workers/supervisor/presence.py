@@ -18,13 +18,17 @@ from workers.supervisor.identity import WorkerName
 
 
 class Presence:
-    """Beats from a thread of its own while its block runs. `slot` is None for workers without an engine."""
+    """Beats from a thread of its own while its block runs, and at once when an engine is ready.
+
+    `slot` is None for workers without an engine.
+    """
 
     def __init__(self, context: Context, name: WorkerName, slot: EngineSlot | None) -> None:
         self._context = context
         self._name = name
         self._slot = slot
         self._left = threading.Event()
+        self._news = slot.news if slot is not None else threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
         self._has_released = False
         self._registered: Ready | None = None
@@ -37,6 +41,7 @@ class Presence:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._left.set()
+        self._news.set()
         self._thread.join(2.0)
         if self._registered is None:
             return
@@ -48,12 +53,14 @@ class Presence:
 
     def _run(self) -> None:
         while True:
+            self._news.clear()
+            if self._left.is_set():
+                return
             try:
                 self._step()
             except SQLAlchemyError as error:
                 logger.warning("the pool could not be told that this worker lives: %s", str(error).splitlines()[0])
-            if self._left.wait(self._context.settings.heartbeat_seconds):
-                return
+            self._news.wait(self._context.settings.heartbeat_seconds)
 
     def _step(self) -> None:
         """One unit of work: the first things that have not been done yet, or a beat."""
@@ -78,7 +85,7 @@ class Presence:
         self._has_released = True
         self._registered = ready or self._registered
         if self._slot is not None:
-            self._slot.known = self._registered
+            self._slot.tell_known(self._registered)
 
     def _card(self, ready: Ready) -> WorkerCard:
         name = self._name

@@ -28,13 +28,10 @@ def train_round(
     shutdown: threading.Event,
     patience: Patience,
 ) -> None:
-    """Train one job after the other. Nothing is claimed before an engine is ready for it, and the pool knows it.
-
-    Being made known rings the bell, which brings the next round.
-    """
+    """Train one job after the other. Nothing is claimed before an engine is ready for it, and the pool knows it."""
     while not shutdown.is_set():
         engine = slot.ensure_ready()
-        if not slot.is_known:
+        if not slot.wait_until_known():
             return
         asked_at = time.monotonic()
         with context.database.unit_of_work() as work:

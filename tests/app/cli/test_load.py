@@ -7,13 +7,15 @@ import pytest
 from app.cli.main import main
 from tests.support.chat_streams import Reply, ScriptedChat, listening_beside
 
+TUNED_SECONDS = 0.15
+"""To the first token: far above what a busy machine adds to the base's."""
 QUICK = ["--rate", "50/s", "--requests", "12", "--warm-up", "1"]
 
 
 def reply(model, number):
     if model == "absent":
         return Reply(status=404)
-    return Reply(0.004 if model == "base" else 0.02, 0.002, 4 if model == "base" else 6)
+    return Reply(0.004 if model == "base" else TUNED_SECONDS, 0.002, 4 if model == "base" else 6)
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def test_json_has_everything_under_the_names_of_opentelemetry(run, first, last):
         assert times["unit"] == "s"
         assert 0 < times["p50"] <= times["p90"] <= times["p95"] <= times["p99"] < 60
         assert times["p95_interval"]["low"] <= times["p95_interval"]["high"]
-    assert tuned["gen_ai.server.time_to_first_token"]["p50"] >= 0.02
+    assert tuned["gen_ai.server.time_to_first_token"]["p50"] >= TUNED_SECONDS
     rise = report["p95_rise"]["gen_ai.server.request.duration"]
     assert rise["share"] > 0
     assert len(rise["by_turn"]) == 4
