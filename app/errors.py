@@ -8,7 +8,8 @@ AppError
 ├── Conflict          409  right request, wrong moment; sent with x-should-retry: false
 ├── TooLarge          413  more bytes than allowed
 ├── QuotaExceeded     429  a limit of the team is reached
-└── Unavailable       503  a part of the service is not there right now
+├── Unavailable       503  a part of the service is not there right now
+└── StorageFull       507  the service has no room to keep what was sent
 
 Knows no HTTP library; rendered once, in `app.api.errors`.
 """
@@ -65,3 +66,11 @@ class QuotaExceeded(AppError):
 class Unavailable(AppError):
     status = 503
     type = "server_error"
+
+
+class StorageFull(AppError):
+    status = 507
+    type = "server_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="storage_full")

@@ -24,6 +24,11 @@ class Settings(BaseModel):
     artifacts_url: str = Field(description="file:///folder or s3://bucket/prefix: where bytes live")
     bases_dir: Path = Field(description="folder that holds one folder for each base model")
     scratch_dir: Path = Field(description="folder for work in progress; may be lost at any time")
+    scratch_min_free_bytes: int = Field(
+        default=500 * 1000 * 1000,
+        ge=0,
+        description="with less room than this on the disk of the scratch folder a worker claims no job",
+    )
     server_url: str | None = Field(default=None, description="private address of the serving engine")
     server_token: SecretStr | None = Field(default=None, description="bearer token of the serving engine")
     organization: str = Field(default="tunesmith", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")

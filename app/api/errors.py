@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from app.contracts.errors import is_disk_full
 from app.db.idempotency import KeyInUse
-from app.errors import AppError, InvalidInput, NotFound, QuotaExceeded, Unavailable
+from app.errors import AppError, InvalidInput, NotFound, QuotaExceeded, StorageFull, Unavailable
 from app.logs import logger
 
 _MAX_FAULTS = 5
@@ -43,6 +44,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(OperationalError, _on_database_away)
     app.add_exception_handler(PoolTimeout, _on_database_away)
+    app.add_exception_handler(OSError, _on_storage_fault)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
 
 
@@ -78,6 +80,13 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
 async def _on_database_away(_: Request, error: Exception) -> JSONResponse:
     logger.error("the database did not answer a request: %s", error)
     return render(Unavailable("The service cannot reach its database right now. Try again in a moment."))
+
+
+async def _on_storage_fault(_: Request, error: Exception) -> JSONResponse:
+    if not is_disk_full(error):
+        raise error
+    logger.error("a request found no room to write: %s", error)
+    return render(StorageFull("The service's storage is full; nothing of this request was kept. Tell its operator."))
 
 
 def describe(faults: Sequence[Any], body: Any) -> InvalidInput:

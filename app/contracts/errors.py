@@ -5,9 +5,17 @@ Transient  the surroundings failed: the job goes back to the queue, attempts are
 Fatal      we are at fault: the job fails and an operator should look
 """
 
+import errno
 from typing import Literal
 
 from app.contracts.base import Contract
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK_FULL = (
+    "A disk of the worker or of the artifact store is full. The operator of the service has to make room on it; the job"
+    " then goes on from its last checkpoint."
+)
+_SAID_NO_ROOM = tuple(f"(os error {number})" for number in sorted(_NO_ROOM))
 
 
 class WorkerError(Contract):
@@ -43,3 +51,20 @@ def transient(code: str, message: str) -> WorkerFailure:
 def fatal(code: str, message: str) -> WorkerFailure:
     """We must act: a bug or a broken installation."""
     return WorkerFailure(WorkerError(kind="fatal", code=code, message=message))
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write found no room, or its user's quota used up; safetensors says so in words only."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    return str(error).endswith(_SAID_NO_ROOM)
+
+
+def disk_full() -> WorkerFailure:
+    """There is no room for what the job writes."""
+    return transient("disk_full", _DISK_FULL)
+
+
+def storage_failure(error: BaseException, code: str, message: str) -> WorkerFailure:
+    """Transient: `disk_full` where `error` says that there is no room, else `code` and `message`."""
+    return disk_full() if is_disk_full(error) else transient(code, message)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.contracts.errors import transient, usage
+from app.contracts.errors import storage_failure, transient, usage
 from app.contracts.rows import Row
 from app.datasets.reading import FileFinding, Wanted, read_file
 from app.datasets.report import DatasetReport, Fault, PreparedDataset
@@ -128,7 +128,8 @@ class DatasetService:
         try:
             self._files.fetch(_as_file(source), path)
         except (KeyError, OSError, ValueError) as error:
-            raise transient("file_unreadable", f"The bytes of {source.file_id} could not be read: {error}") from error
+            message = f"The bytes of {source.file_id} could not be read: {error}"
+            raise storage_failure(error, "file_unreadable", message) from error
         return path
 
 

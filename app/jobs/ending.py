@@ -51,18 +51,18 @@ class JobEndings:
         if job.status == Status.VALIDATING_FILES:
             self._work.ring(Queue.CPU)
 
-    def crash(self, job: Job, actor: str, reason: str) -> None:
-        """The attempt ended badly: another one after a pause, or the end after too many."""
+    def crash(self, job: Job, actor: str, error: WorkerError) -> None:
+        """The attempt ended badly: another one after a pause, or the end with its code after too many."""
         if self._needs_no_other(job, actor):
             return
         job.attempts += 1
         if job.attempts >= self._max_attempts:
-            message = f"The job was given up after {job.attempts} lost attempts. The last one ended so: {reason}"
-            self.fail(job, actor, WorkerError(kind="fatal", code="worker_crashed", message=message))
+            message = f"The job was given up after {job.attempts} lost attempts. The last one ended so: {error.message}"
+            self.fail(job, actor, WorkerError(kind="fatal", code=error.code, message=message))
             return
         delay = backoff_seconds(job.attempts)
-        said = event_texts.attempt_lost(reason, job.attempts, self._max_attempts, delay)
-        self._go_back(job, actor, reason, said, delay)
+        said = event_texts.attempt_lost(error.message, job.attempts, self._max_attempts, delay)
+        self._go_back(job, actor, error.message, said, delay)
 
     def lose(self, job: Job, actor: str, reason: str) -> None:
         """The worker is gone, for which the job is not to blame: no attempt is counted, yet there is a limit.

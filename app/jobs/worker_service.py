@@ -215,7 +215,7 @@ class JobWorkerService:
         """End the job with an error (usage, fatal) or send it back as after a crash (transient). Gives up the lease."""
         job = self._held(job_id, fence)
         if error.kind == "transient":
-            self._endings.crash(job, _actor(job), error.message)
+            self._endings.crash(job, _actor(job), error)
         else:
             self._endings.fail(job, _actor(job), error)
 
@@ -223,11 +223,6 @@ class JobWorkerService:
         """Give up the lease after a stop; a running job goes back to the queue without counting an attempt."""
         job = self._held(job_id, fence)
         self._endings.release(job, _actor(job))
-
-    def crash(self, job_id: str, fence: int, message: str) -> None:
-        """The engine died: back to the queue after a pause, or `failed` (worker_crashed) after too many attempts."""
-        job = self._held(job_id, fence)
-        self._endings.crash(job, _actor(job), message)
 
     def reap(self) -> int:
         """End leases that ran out (control role); returns how many."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults import history, mutants, races, submit_kills, torn_checkpoints
+from tests.faults import history, mutants, races, scarcity, submit_kills, torn_checkpoints
 from tests.faults.kinds import KINDS
 from tests.faults.world import LEASE_SECONDS, STEP_SECONDS, World
 
@@ -225,6 +225,29 @@ def _since(started: float) -> float:
     return time.monotonic() - started
 
 
+_SCARCITIES: dict[str, Callable[[int, int], scarcity.Tally]] = {
+    "the worker's disk full, anywhere in a job": scarcity.full_scratch,
+    "the store's disk full, anywhere in a job": scarcity.full_store,
+    "the store's disk full at an upload": scarcity.full_uploads,
+    "engines ended by the system for want of memory": scarcity.little_memory_jobs,
+}
+
+
+def scarce_disks_and_memory(count: int, seed: int) -> list[Result]:
+    """G7: the job ends with the name of what was missing, nothing half-written can be seen, the service goes on."""
+    results = []
+    for what, run in _SCARCITIES.items():
+        started = time.monotonic()
+        try:
+            tally = run(count, seed)
+        except scarcity.NotAllowedError as error:
+            results.append(Result("G7", what, 0, f"not run: {error}", is_reached=False, seconds=_since(started)))
+            continue
+        found = _told(f"{tally.hit - len(tally.wrong)} named, {len(tally.wrong)} wrong", tally.wrong)
+        results.append(Result("G7", what, tally.hit, found, not tally.wrong, _since(started)))
+    return results
+
+
 def mutants_killed(_: int, seed: int) -> list[Result]:
     """G24: all of them, whatever the number asked for."""
     started = time.monotonic()
@@ -240,6 +263,7 @@ GOALS: dict[str, tuple[Goal, int]] = {
     "races": (stale_writes, 5000),
     "submits": (killed_submits, 200),
     "torn": (torn_checkpoints_, 500),
+    "scarcity": (scarce_disks_and_memory, 50),
     "clocks": (wrong_clocks, 20),
     "poison": (poison_jobs, 20),
     "cancels": (cancels, 100),

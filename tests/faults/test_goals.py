@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.goals import GOALS
 
-_TRIALS = {"kinds": 1, "races": 44, "submits": 13, "torn": 20, "clocks": 1, "poison": 1, "cancels": 8}
+_TRIALS = {"kinds": 1, "races": 44, "submits": 13, "torn": 20, "scarcity": 1, "clocks": 1, "poison": 1, "cancels": 8}
 
 
 @pytest.mark.slow
@@ -14,5 +14,8 @@ _TRIALS = {"kinds": 1, "races": 44, "submits": 13, "torn": 20, "clocks": 1, "poi
 def test_nothing_is_lost_nor_done_twice(name: str) -> None:
     seed = secrets.randbelow(2**31)
     run, _ = GOALS[name]
-    missed = [result for result in run(_TRIALS[name], seed) if not result.is_reached]
+    results = run(_TRIALS[name], seed)
+    if any(result.trials == 0 for result in results):
+        pytest.skip("; ".join(result.found for result in results if result.trials == 0))
+    missed = [result for result in results if not result.is_reached]
     assert not missed, f"seed {seed}"

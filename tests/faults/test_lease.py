@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
+from app.contracts.errors import transient
 from app.db.engine import Database
 from app.db.tables import Job
 from tests.support.house import HOST, House
@@ -91,7 +92,7 @@ def test_every_write_with_a_stale_fence_is_refused(house: House) -> None:
         lambda jobs: jobs.record_event(job_id, task.fence, "stale"),
         lambda jobs: jobs.record_resume_checkpoint(job_id, task.fence, 1, "key", "0"),
         lambda jobs: jobs.succeed(job_id, task.fence, trained_tokens=1),
-        lambda jobs: jobs.crash(job_id, task.fence, "stale"),
+        lambda jobs: jobs.fail(job_id, task.fence, transient("stale", "stale").error),
         lambda jobs: jobs.release(job_id, task.fence),
     ):
         held = HeldJob(house.context, job_id, task.fence, Lease(60, granted_at=time.monotonic()))

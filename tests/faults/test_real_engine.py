@@ -2,11 +2,14 @@ import json
 import os
 import signal
 import tarfile
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.faults.scarcity import NotAllowedError, small_disk
 from tests.support.house import House
 from workers.supervisor.engine_process import ENGINE_COMMAND
 
@@ -111,3 +114,26 @@ def test_rows_with_labels_become_a_scored_classifier_on_an_encoder(real_house: H
     assert any(message.startswith("Evaluation. On 12 held-out rows the tuned model ") for message in said)
     model = house.models(job_id)[job.tuned_model_id]
     assert (model.recipe, model.labels, model.tuning) == ("text_classification", ["billing", "delivery"], "adapter")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_the_job_goes_on_once_there_is_room(real_house: House) -> None:
+    house = real_house
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk())
+        except NotAllowedError as error:
+            pytest.skip(str(error))
+        scratch = house.folder / "scratch"
+        scratch.rmdir()
+        scratch.symlink_to(disk.folder)
+        house.worker_context = replace(
+            house.context, settings=house.context.settings.model_copy(update={"scratch_min_free_bytes": 0})
+        )
+        job_id = submit(house)
+        disk.leave(60)
+        with house.gpu_worker():
+            house.wait_until(lambda: house.job(job_id).attempts == 1, "the first attempt is lost", 60)
+            assert "is full. The operator of the service has to make room on it" in "\n".join(house.events(job_id))
+            disk.free()
+            house.wait_for_status(job_id, "succeeded", 90)

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ class World:
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.jobs: list[str] = []
         self.killed_at: list[Killed] = []
-        self._wanted_workers = workers
+        self.wanted_workers = workers
         self._max_attempts = max_attempts
         self._has_control = has_control
         self._changed = changed
@@ -164,13 +164,19 @@ class World:
 
     # Workers.
 
-    def staff(self, *, variables: dict[str, str] | None = None) -> None:
-        """Start workers, under names never used before, until there are enough."""
-        while len(self.workers) < self._wanted_workers:
+    def staff(self, *, variables: dict[str, str] | None = None, within: Sequence[str] = ()) -> None:
+        """Start workers, under names never used before, until there are enough; `within` as `start_worker` has it."""
+        while len(self.workers) < self.wanted_workers:
             name = f"gpu{self._names}"
             self._names += 1
             self.workers[name] = self.house.start_worker(
-                "gpu", name, self._named(name), look_seconds=0.3, variables=variables or {}, output=self.log
+                "gpu",
+                name,
+                self._named(name),
+                look_seconds=0.3,
+                variables=variables or {},
+                output=self.log,
+                within=within,
             )
 
     def dismiss(self) -> None:

@@ -7,8 +7,8 @@ SCRIPT.json: {"step_seconds": 0.01, "checkpoint_every": 2, "best_step": null, "l
 
 phase  ready | load | encode | train (with `step`) | save (a checkpoint is half written) | saved (and just reported) |
         evaluate
-kind   sigkill | exit | garbage | hang (deaf) | hold (obeys a Stop) | hold_until_released |
-        usage | transient | fatal
+kind   sigkill | eat_memory (until the system ends it) | exit | garbage | hang (deaf) | hold (obeys a Stop) |
+        hold_until_released | usage | transient | fatal
 best_step  the step whose adapter is the result; last_step  ends the run early; keep  folders that are left
 times  how often it happens, counted over all processes in SCRIPT.json.<index> (default: always)
 every  of the arrivals at that point only each so-manieth, counted in SCRIPT.json.<index>.seen (default: 1)
@@ -30,7 +30,7 @@ import sys
 import threading
 from pathlib import Path
 
-from app.contracts.errors import WorkerError
+from app.contracts.errors import WorkerError, storage_failure
 from app.contracts.reports import (
     METRIC_LOG,
     Checkpoint,
@@ -57,6 +57,19 @@ _LATENCY = Latency(
     end_to_end_ms_p50=1,
     end_to_end_ms_p95=1,
 )
+
+
+def _eat_memory() -> None:
+    eaten = []
+    while True:
+        eaten.append(b"x" * 8_000_000)
+
+
+_ENDS = {
+    "sigkill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "eat_memory": _eat_memory,
+    "exit": lambda: os._exit(3),
+}
 
 
 class _StoppedError(Exception):
@@ -95,6 +108,9 @@ class ScriptedEngine:
                 else:
                     self.evaluate(command)
             except _FailedError as failure:
+                report(Failed(run_id=command.run_id, error=failure.error))
+            except OSError as error:
+                failure = storage_failure(error, "engine_error", f"scripted engine: {error}")
                 report(Failed(run_id=command.run_id, error=failure.error))
             except _StoppedError:
                 report(Stopped(run_id=command.run_id, reason=self.stop_reason, step=0))
@@ -273,10 +289,8 @@ class ScriptedEngine:
             return seen.tell() % every == 0
 
     def misbehave(self, phase: str, kind: str) -> None:
-        if kind == "sigkill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif kind == "exit":
-            os._exit(3)
+        if kind in _ENDS:
+            _ENDS[kind]()
         elif kind == "garbage":
             sys.stdout.buffer.write(b"Loading weights: 100%\n")
             sys.stdout.buffer.flush()

@@ -47,5 +47,4 @@ WRITES: dict[str, Verb] = {
     "succeed": lambda jobs, job, fence: jobs.succeed(job, fence, trained_tokens=1),
     "fail": lambda jobs, job, fence: jobs.fail(job, fence, _ERROR),
     "release": lambda jobs, job, fence: jobs.release(job, fence),
-    "crash": lambda jobs, job, fence: jobs.crash(job, fence, "stale"),
 }

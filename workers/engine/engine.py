@@ -15,7 +15,7 @@ from typing import BinaryIO
 import torch
 from pydantic import ValidationError
 
-from app.contracts.errors import WorkerError, WorkerFailure
+from app.contracts.errors import WorkerError, WorkerFailure, disk_full, is_disk_full
 from app.contracts.reports import Failed, Progress, Ready, Report
 from app.contracts.specs import BaseRef, Command, EvalSpec, Exit, LoadBase, Stop, TrainSpec
 from workers.engine.base_model import ResidentBase, load_base
@@ -100,6 +100,8 @@ def failed(run_id: str, error: Exception) -> Failed:
     if is_out_of_memory(error):
         message = "The device ran out of memory. Use a smaller batch size, shorter rows or a smaller base."
         return Failed(run_id=run_id, error=WorkerError(kind="usage", code="out_of_memory", message=message))
+    if is_disk_full(error):
+        return Failed(run_id=run_id, error=disk_full().error)
     message = f"The engine failed unexpectedly ({type(error).__name__}); its log has the details."
     return Failed(
         run_id=run_id,

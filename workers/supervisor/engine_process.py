@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from app.contracts.reports import Ready, Report, report_adapter
 from app.contracts.specs import Command
 from app.logs import logger
+from workers.supervisor.memory_kills import memory_kills
 
 ENGINE_COMMAND = (sys.executable, "-P", "-m", "workers.engine")
 
@@ -43,12 +44,20 @@ _OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # lets a resumed run repeat the unbroken one on a GPU
 }
+_NO_MEMORY = (
+    "the worker's machine ran out of memory and the system killed the engine. Use a smaller batch size, shorter rows or"
+    " a smaller base, or ask the operator for a worker with more memory"
+)
 _LOG_BYTES = 4 * 1024 * 1024
 _EXIT_WAIT_SECONDS = 5.0
 
 
 class EngineLost(Exception):  # noqa: N818 - the state of the engine
     """The engine is gone or speaks nonsense; the message says how, in words for the job's owner."""
+
+    def __init__(self, message: str, code: str = "worker_crashed") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def engine_environment(source: Mapping[str, str], *, threads: int | None, dtype: str | None = None) -> dict[str, str]:
@@ -79,6 +88,7 @@ class EngineProcess:
         self._spawn_error: OSError | None = None
         self._killed_because: str | None = None
         self._lost: EngineLost | None = None
+        self._memory_kills: int | None = None
         self._stderr_tail: deque[str] = deque(maxlen=20)
         self._ended = threading.Event()
         self._nonsense: str | None = None
@@ -120,7 +130,7 @@ class EngineProcess:
                 process.stdin.write(line)
                 process.stdin.flush()
         except (OSError, ValueError) as error:
-            raise EngineLost(str(self._lost or f"the engine no longer listens: {error}")) from error
+            raise self._lost or EngineLost(f"the engine no longer listens: {error}") from error
 
     def next_report(self, timeout_seconds: float) -> Report | None:
         """The next report, None after the timeout; `EngineLost` once all was read and the process has ended."""
@@ -185,10 +195,11 @@ class EngineProcess:
         self._close_stdin()
         for reader in readers:
             reader.join(_EXIT_WAIT_SECONDS)
-        self._reports.put(EngineLost(self._nonsense or self._describe_end(exit_code)))
+        self._reports.put(EngineLost(self._nonsense) if self._nonsense else self._describe_end(exit_code))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._memory_kills = memory_kills()
         return subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -239,16 +250,18 @@ class EngineProcess:
         except OSError as error:
             logger.debug("the engine had closed its input already: %s", error)
 
-    def _describe_end(self, exit_code: int) -> str:
+    def _describe_end(self, exit_code: int) -> EngineLost:
         if self._killed_because is not None:
-            return f"the engine was stopped: {self._killed_because}"
+            return EngineLost(f"the engine was stopped: {self._killed_because}")
         for line in self._stderr_tail:
             logger.error("engine's last words: %s", line)
         if exit_code == -signal.SIGKILL:
-            return "the engine was killed by SIGKILL from outside, most likely because the machine ran out of memory"
+            if memory_kills() != self._memory_kills:
+                return EngineLost(_NO_MEMORY, "out_of_memory")
+            return EngineLost("the engine was killed by SIGKILL from outside")
         if exit_code < 0:
-            return f"the engine was killed by {signal.Signals(-exit_code).name}"
-        return f"the engine ended with exit code {exit_code}"
+            return EngineLost(f"the engine was killed by {signal.Signals(-exit_code).name}")
+        return EngineLost(f"the engine ended with exit code {exit_code}")
 
 
 def _kill_group(leader_pid: int) -> None:

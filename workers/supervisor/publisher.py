@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.contracts.errors import transient
+from app.contracts.errors import storage_failure, transient
 from app.contracts.reports import Checkpoint
 from app.jobs.worker_messages import PublishedAdapter, TrainingTask
 from app.logs import logger
@@ -75,7 +75,8 @@ class Publisher:
         except OSError as error:
             is_gone = isinstance(error, FileNotFoundError) and not checkpoint.is_final
             if as_model and not is_gone:
-                raise transient("checkpoint_unreadable", f"A checkpoint could not be taken over: {error}") from error
+                message = f"A checkpoint could not be taken over: {error}"
+                raise storage_failure(error, "checkpoint_unreadable", message) from error
             logger.warning("checkpoint of step %d skipped: %s", checkpoint.step, error)
             return False
         item = _Item(checkpoint, folder, as_model)
@@ -154,7 +155,8 @@ class Publisher:
             except OSError as error:
                 logger.warning("adapter of step %d not stored (try %d): %s", checkpoint.step, tried, error)
                 if tried == _STORE_TRIES or self._left.wait(pause):
-                    raise transient("artifact_store", "The artifact store does not take the adapter.") from error
+                    message = "The artifact store does not take the adapter."
+                    raise storage_failure(error, "artifact_store", message) from error
                 pause *= 2
 
     def _store_resume(self, item: _Item) -> None:

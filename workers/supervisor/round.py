@@ -16,7 +16,7 @@ from workers.supervisor.inspect_job import inspect_job
 from workers.supervisor.lease import Lease
 from workers.supervisor.run_job import run_job
 from workers.supervisor.score_run import Scoring, score_run
-from workers.supervisor.workspace import sweep
+from workers.supervisor.workspace import has_room, sweep
 
 
 def train_round(
@@ -31,7 +31,7 @@ def train_round(
     """Train one job after the other. Nothing is claimed before an engine is ready for it, and the pool knows it."""
     while not shutdown.is_set():
         engine = slot.ensure_ready()
-        if not slot.wait_until_known():
+        if not slot.wait_until_known() or not has_room(root, context.settings.scratch_min_free_bytes):
             return
         asked_at = time.monotonic()
         with context.database.unit_of_work() as work:

@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from app.contracts.errors import WorkerFailure
+from app.contracts.errors import WorkerFailure, storage_failure, transient
 from app.jobs.worker_messages import TrainingTask
 from app.logs import logger
 from workers.supervisor.checkpoint_folder import CheckpointDamaged
@@ -48,17 +48,18 @@ def _attempt(held: HeldJob, task: TrainingTask, workspace: Workspace, engine_run
         workspace.open()
         with Publisher(held, task, workspace.staging) as publisher:
             return _run_steps(held, JobSteps(held, task, workspace, publisher, engine_run), publisher)
-    except (EngineLost, CheckpointDamaged) as lost:
-        message = str(lost)
-    except WorkerFailure as failure:
-        error = failure.error
-        held.write(lambda jobs: jobs.fail(job_id, fence, error))
-        return error.kind != "transient"
-    except OSError as error:
+    except EngineLost as lost:
+        failure = transient(lost.code, str(lost))
+    except CheckpointDamaged as damage:
+        failure = transient("checkpoint_damaged", str(damage))
+    except WorkerFailure as failed:
+        failure = failed
+    except OSError as fault:
         logger.exception("the attempt ended with a fault of a disk or of the artifact store")
-        message = f"a disk of the worker or the artifact store failed: {error.strerror or type(error).__name__}"
-    held.write(lambda jobs: jobs.crash(job_id, fence, message))
-    return False
+        what = fault.strerror or type(fault).__name__
+        failure = storage_failure(fault, "disk_failed", f"A disk of the worker or the artifact store failed: {what}.")
+    held.write(lambda jobs: jobs.fail(job_id, fence, failure.error))
+    return failure.error.kind != "transient"
 
 
 def _run_steps(held: HeldJob, steps: JobSteps, publisher: Publisher) -> bool:

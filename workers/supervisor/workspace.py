@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from app.context import Context
-from app.contracts.errors import transient
+from app.contracts.errors import storage_failure
 from app.contracts.specs import AdapterRef
 from app.datasets.report import PreparedDataset
 from app.factory import Services
@@ -76,7 +76,7 @@ class Workspace:
         except (KeyError, ValueError, OSError) as error:
             message = f"The adapter of {stored.model_id} could not be fetched from the artifact store."
             logger.warning("%s %s", message, error)
-            raise transient("parent_unavailable", message) from error
+            raise storage_failure(error, "parent_unavailable", message) from error
         return AdapterRef(id=stored.model_id, path=str(folder), sha256=stored.adapter_sha256)
 
     def find_resume(self, context: Context) -> Path | None:
@@ -98,6 +98,17 @@ class Workspace:
     def remove(self) -> None:
         """The job is over for this worker."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def has_room(root: Path, wanted_bytes: int) -> bool:
+    """Whether the disk of `root` has as many bytes left; a worker on a full disk would fail one job after the other."""
+    root.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(root).free
+    if free_bytes < wanted_bytes:
+        logger.error(
+            "no job is claimed: the disk of %s has %d MB left of %d", root, free_bytes // 10**6, wanted_bytes // 10**6
+        )
+    return free_bytes >= wanted_bytes
 
 
 def sweep(root: Path, *, keep: str) -> None:

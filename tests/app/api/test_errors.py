@@ -1,9 +1,13 @@
 """One shape for every error, with sentences a sender can act on."""
 
-import pytest
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+import errno
 
-from app.api.errors import describe, render
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from starlette.testclient import TestClient
+
+from app.api.errors import describe, install, render
 from app.db.idempotency import KeyInUse
 from app.errors import Conflict, Unauthorized
 
@@ -97,3 +101,28 @@ def test_a_database_that_is_away_is_a_503_that_clients_retry(context, client, mo
     answer = client.get("/v1/files")
     assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")
     assert "secret" not in answer.text
+
+
+def failing_service(error):
+    app = FastAPI()
+    install(app)
+
+    @app.post("/v1/files")
+    def upload():
+        raise error
+
+    return TestClient(app, raise_server_exceptions=False)
+
+
+def test_a_full_disk_is_named_and_the_sender_told_that_nothing_was_kept():
+    answer = failing_service(OSError(errno.ENOSPC, "No space left on device", "/srv/store/.incoming/9f")).post(
+        "/v1/files"
+    )
+    assert answer.status_code == 507
+    error = answer.json()["error"]
+    assert (error["type"], error["code"]) == ("server_error", "storage_full")
+    assert error["message"] == "The service's storage is full; nothing of this request was kept. Tell its operator."
+
+
+def test_any_other_fault_of_a_disk_stays_an_internal_error():
+    assert failing_service(OSError(errno.EIO, "Input/output error")).post("/v1/files").status_code == 500

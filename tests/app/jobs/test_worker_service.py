@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from app.contracts.errors import WorkerError
+from app.contracts.errors import WorkerError, transient
 from app.contracts.reports import Encoded, Evaluation
 from app.db.tables import Job
 from app.jobs import event_texts
@@ -201,7 +201,7 @@ def test_a_released_job_goes_back_without_losing_an_attempt(world):
 def test_a_crash_waits_a_little_and_counts(world, context):
     task = world.running()
     with world.services() as s:
-        s.job_worker.crash(task.job_id, task.fence, "the engine was killed")
+        s.job_worker.fail(task.job_id, task.fence, transient("worker_crashed", "the engine was killed").error)
     job = world.job(task.job_id)
     assert (job.status, job.attempts) == ("queued", 1)
     assert world.claim() is None, "the back-off is not over"
@@ -215,10 +215,10 @@ def test_too_many_crashes_fail_the_job(world, context):
             s.work.session.get(Job, job_id).not_before = None
         task = world.claim()
         with world.services() as s:
-            s.job_worker.crash(task.job_id, task.fence, "out of memory")
+            s.job_worker.fail(job_id, task.fence, transient("out_of_memory", "the engine was killed").error)
     job = world.job(job_id)
-    assert (job.status, job.error["code"]) == ("failed", "worker_crashed")
-    assert "out of memory" in job.error["message"]
+    assert (job.status, job.error["code"]) == ("failed", "out_of_memory")
+    assert "given up after 3 lost attempts. The last one ended so: the engine was killed" in job.error["message"]
 
 
 def test_a_transient_error_is_a_lost_attempt_and_a_usage_error_the_end(world):

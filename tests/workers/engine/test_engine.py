@@ -1,5 +1,8 @@
+import errno
+
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from app.contracts.errors import usage
 from app.contracts.specs import LoadBase
@@ -24,6 +27,9 @@ def engine(reports, tiny):
         (usage("bad_rows", "Mend line 3."), "usage", "bad_rows", False),
         (torch.OutOfMemoryError("CUDA out of memory"), "usage", "out_of_memory", False),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "usage", "out_of_memory", False),
+        (OSError(errno.ENOSPC, "No space left on device", "secret"), "transient", "disk_full", False),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "transient", "disk_full", False),
+        (OSError(errno.EIO, "secret"), "fatal", "engine_error", False),
         (RuntimeError("secret /path"), "fatal", "engine_error", False),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "fatal", "engine_error", True),
     ],

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from app.contracts.specs import Exit
+from workers.supervisor import engine_process
 from workers.supervisor.engine_process import EngineLost, EngineProcess, engine_environment
 
 SCRIPTED = Path(__file__).parents[2] / "support" / "scripted_engine.py"
@@ -74,10 +75,16 @@ def test_an_engine_told_to_exit_ends_with_code_0(start_engine: StartEngine) -> N
     assert not engine.is_alive()
 
 
-def test_death_by_sigkill_from_outside_is_told_as_probably_out_of_memory(start_engine: StartEngine) -> None:
-    engine = start_engine({"phase": "ready", "kind": "sigkill"})
-    assert "SIGKILL" in lost(engine)
-    assert "memory" in lost(engine)
+@pytest.mark.parametrize(
+    ("kills", "said"),
+    [((4, 4), "the engine was killed by SIGKILL from outside"), ((4, 5), "the worker's machine ran out of memory")],
+)
+def test_death_by_sigkill_is_told_from_the_kernels_own_for_want_of_memory(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, kills: tuple[int, int], said: str
+) -> None:
+    counted = iter(kills)
+    monkeypatch.setattr(engine_process, "memory_kills", lambda: next(counted))
+    assert lost(start_engine({"phase": "ready", "kind": "sigkill"})).startswith(said)
 
 
 def test_an_exit_code_is_named(start_engine: StartEngine) -> None:
@@ -154,6 +161,7 @@ def test_an_engine_dies_with_its_supervisor_even_when_it_is_deaf(tmp_path: Path)
     supervisor = f"""
 import os, sys, time
 from pathlib import Path
+from workers.supervisor import engine_process
 from workers.supervisor.engine_process import EngineProcess, engine_environment
 engine = EngineProcess([sys.executable, {str(SCRIPTED)!r}, {str(script)!r}],
                        engine_environment(os.environ, threads=1), Path({str(tmp_path)!r}))
