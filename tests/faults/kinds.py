@@ -133,13 +133,18 @@ def commit_answers_lost(world: World, count: int) -> int:
     return count
 
 
-KINDS: dict[str, Callable[[World, int], int]] = {
+Kind = Callable[[World, int], int]
+ENGINES: dict[str, Kind] = {
     "engine killed while it loads": engine_killed_at("load"),
     "engine killed in a step": engine_killed_at("train"),
     "engine killed in the middle of a checkpoint": engine_killed_at("save"),
     "engine killed while a checkpoint is uploaded": engine_killed_at("saved"),
+}
+SUPERVISORS: dict[str, Kind] = {
     "supervisor killed": supervisor_killed,
     "supervisor stopped past its lease, then continued": supervisor_stopped,
+}
+SERVERS: dict[str, Kind] = {
     "Postgres restarted at once": postgres_restarted,
     "connections to Postgres cut": backends_terminated,
     "Redis killed and restarted": redis_killed,

@@ -6,7 +6,18 @@ import pytest
 
 from tests.faults.goals import GOALS
 
-_TRIALS = {"kinds": 1, "races": 44, "submits": 13, "torn": 20, "scarcity": 1, "clocks": 1, "poison": 1, "cancels": 8}
+_TRIALS = {
+    "engines": 1,
+    "supervisors": 1,
+    "servers": 1,
+    "races": 44,
+    "submits": 13,
+    "torn": 20,
+    "scarcity": 1,
+    "clocks": 1,
+    "poison": 1,
+    "cancels": 8,
+}
 
 
 @pytest.mark.slow
