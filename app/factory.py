@@ -13,6 +13,7 @@ from app.evals.worker_service import EvalWorkerService
 from app.files.service import FileService
 from app.files.uploads import UploadService
 from app.identity.accounts import AccountService
+from app.identity.admission import AdmissionService
 from app.identity.people import PeopleService
 from app.identity.projects import ProjectService
 from app.identity.service import IdentityService
@@ -20,6 +21,7 @@ from app.jobs.evaluations import EvaluationService
 from app.jobs.queue_service import QueueService
 from app.jobs.service import JobService
 from app.jobs.worker_service import JobWorkerService
+from app.login.service import LoginService
 from app.pool.limits import LimitsService
 from app.pool.service import PoolService
 from app.previews.service import PreviewService
@@ -59,6 +61,14 @@ class Services:
     @cached_property
     def people(self) -> PeopleService:
         return PeopleService(self.work, self.projects, self.audit, self.context.clock)
+
+    @cached_property
+    def admission(self) -> AdmissionService:
+        return AdmissionService(self.work, self.audit, self.context.clock)
+
+    @cached_property
+    def login(self) -> LoginService:
+        return LoginService(self.work, self.context, self.identity, self.admission, self.audit)
 
     @cached_property
     def outbox(self) -> Outbox:

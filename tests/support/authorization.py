@@ -69,6 +69,9 @@ _UNSERVED = _ALL_BUT_REFUSALS | {500}
 """The model's row has no bytes in the store."""
 ENTRIES: dict[str, Entry] = {
     "GET /v1/audit": _PLAIN,
+    # A key is no session.
+    "GET /v1/auth/session": _REFUSABLE,
+    "POST /v1/auth/logout": _REFUSABLE,
     "GET /v1/organization/audit_logs": _PLAIN,
     "GET /v1/organization/audit_logs/head": _PLAIN,
     "GET /v1/organization/audit_logs/rows": _PLAIN,

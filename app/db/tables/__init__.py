@@ -14,6 +14,7 @@ from app.db.tables.idempotency_keys import IdempotencyKey
 from app.db.tables.job_events import JobEvent
 from app.db.tables.job_metrics import JobMetric
 from app.db.tables.jobs import Job
+from app.db.tables.login_steps import LoginStep
 from app.db.tables.pending_artifacts import PendingArtifact
 from app.db.tables.service_accounts import ServiceAccount
 from app.db.tables.stored_completions import StoredCompletion
@@ -43,6 +44,7 @@ __all__ = [
     "Job",
     "JobEvent",
     "JobMetric",
+    "LoginStep",
     "PendingArtifact",
     "Price",
     "ServiceAccount",
