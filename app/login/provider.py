@@ -50,7 +50,7 @@ class _Kept:
 
 
 class BadCode(Exception):  # noqa: N818 - named after what it is
-    """The provider does not take the code: it was used, is too old, or is not one."""
+    """The provider does not take the code: it was used, is too old, or came from elsewhere."""
 
 
 class OpenIdProvider:
@@ -104,11 +104,13 @@ class OpenIdProvider:
     async def claims(self, code: str, *, issuer: str | None, nonce: str, verifier: str) -> Claims:
         """The claims behind a code. `issuer` is what the answer says it came from (RFC 9207: no mix-up of providers).
 
-        `BadCode` if the provider refuses the code, `BadToken` if what it gives proves nothing.
+        `BadCode` if the provider refuses the code or did not send it, `BadToken` if what it gives proves nothing.
         """
         description = await self._description()
         if issuer != self._issuer and (issuer is not None or description.names_itself):
-            raise BadToken("another provider sent the answer")
+            # Anybody can send such an answer, so it is no matter for the audit log.
+            logger.warning("an answer to a log-in says that it came from %r, not from our provider", issuer)
+            raise BadCode
         token = await self._redeem(description, code, verifier)
         expected = Expected(self._issuer, self._client_id, nonce)
         now = self._clock.now().timestamp()

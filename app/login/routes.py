@@ -102,7 +102,10 @@ async def _ask(
     try:
         claims = await provider.claims(code, issuer=iss, nonce=waiting.nonce, verifier=waiting.verifier)
     except BadCode:
-        return InvalidInput("The provider does not take this code: it was used, or is too old.", code="login_refused")
+        return InvalidInput(
+            "The provider does not take this code: it was used, is too old, or came from elsewhere.",
+            code="login_refused",
+        )
     except BadToken as fault:
         await run_in_threadpool(services.login.refuse, provider.issuer, reason_of(fault))
         return NotAdmitted(

@@ -136,15 +136,15 @@ def test_elliptic_keys_and_probabilistic_signatures_are_taken(invited, provider)
 
 def test_an_answer_that_another_provider_sent_is_refused_before_its_code_is_used(invited, provider):
     back = provider.log_in(invited.browser.begin()).replace("iss=", "iss=http%3A%2F%2Fevil")
-    assert invited.browser.come_back(back).status_code == 403
+    assert invited.browser.come_back(back).status_code == 400
     assert "/token" not in provider.asked
-    assert "another provider" in invited.audited("login.failed")[0]["data"]["reason"]
+    assert invited.audited("login.failed") == []
 
 
 def test_a_provider_that_names_itself_must_do_so(invited, provider):
     provider.description = {"authorization_response_iss_parameter_supported": True}
     back = provider.log_in(invited.browser.begin()).partition("&iss=")[0]
-    assert invited.browser.come_back(back).status_code == 403
+    assert invited.browser.come_back(back).status_code == 400
     assert "/token" not in provider.asked
 
 
