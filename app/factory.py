@@ -31,6 +31,7 @@ from app.usage.budgets import BudgetService
 from app.usage.ledger import UsageLedger
 from app.usage.service import UsageService
 from app.webhooks.delivering import DeliveryService
+from app.webhooks.hosts import WebhookHostService
 from app.webhooks.outbox import Outbox
 from app.webhooks.service import WebhookService
 
@@ -77,6 +78,10 @@ class Services:
     @cached_property
     def webhooks(self) -> WebhookService:
         return WebhookService(self.work, self.context, self.audit)
+
+    @cached_property
+    def webhook_hosts(self) -> WebhookHostService:
+        return WebhookHostService(self.work, self.projects, self.audit)
 
     @cached_property
     def deliveries(self) -> DeliveryService:

@@ -33,6 +33,7 @@ from app.db.tables import (
     User,
     WebhookDelivery,
     WebhookEndpoint,
+    WebhookHosts,
 )
 from app.evals.tally import empty as empty_tally
 from app.ids import Prefix, new_id, random_text
@@ -191,6 +192,8 @@ ENTRIES: dict[str, Entry] = {
     # No worker is there.
     "POST /v1/pool/workers/{worker_id}/drain": _REFUSABLE,
     "POST /v1/pool/workers/{worker_id}/resume": _REFUSABLE,
+    "GET /v1/organization/projects/{project_id}/webhook_hosts": _PLAIN,
+    "POST /v1/organization/projects/{project_id}/webhook_hosts": Entry({"hosts": ["hooks.example.com"]}),
     "GET /v1/webhook_event_types": _PLAIN,
     "GET /v1/webhook_endpoints": _PLAIN,
     "POST /v1/webhook_endpoints": Entry(_HOOK),
@@ -409,7 +412,7 @@ def _consumption(session: Session, team_id: str, ids: dict[str, str]) -> list[li
         ),
     ]
     if session.get(TeamLimits, team_id) is None:
-        group += [TeamLimits(team_id=team_id), TeamBudget(team_id=team_id)]
+        group += [TeamLimits(team_id=team_id), TeamBudget(team_id=team_id), WebhookHosts(team_id=team_id)]
     return [group]
 
 

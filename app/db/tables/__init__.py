@@ -24,7 +24,7 @@ from app.db.tables.tuned_models import TunedModel
 from app.db.tables.uploads import Upload, UploadPart
 from app.db.tables.usage import GpuLease, GpuReservation, Price, TeamBudget, UsageRecord
 from app.db.tables.users import TeamMember, User
-from app.db.tables.webhooks import WebhookDelivery, WebhookEndpoint
+from app.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookHosts
 from app.db.tables.workers import Worker
 
 __all__ = [
@@ -60,5 +60,6 @@ __all__ = [
     "User",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "WebhookHosts",
     "Worker",
 ]
