@@ -22,7 +22,7 @@ from app.db.tables.team_limits import TeamLimits
 from app.db.tables.teams import Team
 from app.db.tables.tuned_models import TunedModel
 from app.db.tables.uploads import Upload, UploadPart
-from app.db.tables.usage import GpuLease, GpuReservation, Price, TeamBudget, UsageRecord
+from app.db.tables.usage import GpuLease, GpuReservation, Price, TeamBudget, UsageMonth, UsageRecord
 from app.db.tables.users import TeamMember, User
 from app.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookHosts
 from app.db.tables.workers import Worker
@@ -56,6 +56,7 @@ __all__ = [
     "TunedModel",
     "Upload",
     "UploadPart",
+    "UsageMonth",
     "UsageRecord",
     "User",
     "WebhookDelivery",
