@@ -13,6 +13,7 @@ from app.evals.worker_service import EvalWorkerService
 from app.files.service import FileService
 from app.files.uploads import UploadService
 from app.identity.accounts import AccountService
+from app.identity.admission import AdmissionService
 from app.identity.people import PeopleService
 from app.identity.projects import ProjectService
 from app.identity.service import IdentityService
@@ -20,6 +21,7 @@ from app.jobs.evaluations import EvaluationService
 from app.jobs.queue_service import QueueService
 from app.jobs.service import JobService
 from app.jobs.worker_service import JobWorkerService
+from app.login.service import LoginService
 from app.pool.limits import LimitsService
 from app.pool.service import PoolService
 from app.previews.service import PreviewService
@@ -29,6 +31,7 @@ from app.usage.budgets import BudgetService
 from app.usage.ledger import UsageLedger
 from app.usage.service import UsageService
 from app.webhooks.delivering import DeliveryService
+from app.webhooks.hosts import WebhookHostService
 from app.webhooks.outbox import Outbox
 from app.webhooks.service import WebhookService
 
@@ -61,12 +64,24 @@ class Services:
         return PeopleService(self.work, self.projects, self.audit, self.context.clock)
 
     @cached_property
+    def admission(self) -> AdmissionService:
+        return AdmissionService(self.work, self.audit, self.context.clock)
+
+    @cached_property
+    def login(self) -> LoginService:
+        return LoginService(self.work, self.context, self.identity, self.admission, self.audit)
+
+    @cached_property
     def outbox(self) -> Outbox:
         return Outbox(self.work.session)
 
     @cached_property
     def webhooks(self) -> WebhookService:
         return WebhookService(self.work, self.context, self.audit)
+
+    @cached_property
+    def webhook_hosts(self) -> WebhookHostService:
+        return WebhookHostService(self.work, self.projects, self.audit)
 
     @cached_property
     def deliveries(self) -> DeliveryService:

@@ -22,6 +22,7 @@ import app.identity.project_routes
 import app.identity.routes
 import app.jobs.evaluation_routes
 import app.jobs.routes
+import app.login.routes
 import app.pool.routes
 import app.previews.routes
 import app.registry.routes
@@ -35,6 +36,7 @@ from app.chat.backend import Generator
 from app.chat.runtime import open_runtime
 from app.context import Context, open_context
 from app.db.scope import API
+from app.login.provider import OpenIdProvider
 from app.settings import load_settings
 
 ROUTERS = (
@@ -45,6 +47,7 @@ ROUTERS = (
     app.identity.project_routes.router,
     app.identity.people_routes.router,
     app.identity.admin_key_routes.router,
+    app.login.routes.router,
     app.files.routes.router,
     app.files.upload_routes.router,
     app.bases.routes.router,
@@ -71,11 +74,13 @@ def create_app(context: Context, *, generator: Generator | None = None, closes_c
     # Whatever opens a transaction here and names no team sees no team's rows.
     context = replace(context, database=context.database.within(API))
     chat = open_runtime(context, generator)
+    openid = OpenIdProvider(context.settings, context.clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await chat.aclose()
+        await openid.aclose()
         if closes_context:
             context.close()
 
@@ -94,6 +99,7 @@ def create_app(context: Context, *, generator: Generator | None = None, closes_c
     )
     api.state.context = context
     api.state.chat = chat
+    api.state.openid = openid
     errors.install(api)
     for router in ROUTERS:
         api.include_router(router)

@@ -13,6 +13,7 @@ _SWEEPS: dict[str, Callable[[Services], int]] = {
     "models": lambda services: services.registry.purge_deleted(),
     "storage samples": lambda services: services.usage.sample_storage(),
     "webhook deliveries": lambda services: services.webhooks.forget_old(),
+    "log-ins": lambda services: services.login.forget_old(),
     "idempotency keys": lambda services: forget_old(services.work.session),
 }
 

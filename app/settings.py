@@ -1,11 +1,12 @@
 """The only reader of the environment: one frozen `Settings`, variables named TUNESMITH_NAME."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 PREFIX = "TUNESMITH_"
 
@@ -50,6 +51,25 @@ class Settings(BaseModel):
         default="", description="host or host:port, separated by commas: webhooks may go there though private or http"
     )
     webhook_disable_after_days: float = Field(default=5.0, gt=0, description="without one success")
+    public_url: str | None = Field(
+        default=None, pattern=r"^https?://[^/\s?#]+$", description="how browsers reach the API; needed for log-ins"
+    )
+    oidc_issuer: str | None = Field(
+        default=None, pattern=r"^https?://[^\s?#]+$", description="OpenID provider whose people may log in"
+    )
+    oidc_client_id: str | None = Field(default=None, description="of this installation at the provider")
+    oidc_client_secret: SecretStr | None = Field(default=None, description="none for a public client")
+    oidc_scopes: str = Field(default="openid email profile", pattern=r"^(.* )?openid( .*)?$")
+    oidc_verified_claim: str = Field(
+        default="email_verified", min_length=1, description="claim that is true where the email address is verified"
+    )
+    oidc_groups_claim: str = Field(default="groups", min_length=1)
+    oidc_roles: str = Field(
+        default="",
+        pattern=r"^([^=,]+=[a-z0-9][a-z0-9-]*:(viewer|trainer|admin|operator)(,|$))*$",
+        description="what groups give: group=team:role, separated by commas; nothing: members are invited one by one",
+    )
+    session_hours: float = Field(default=12.0, gt=0, le=24 * 30, description="until a person must log in again")
     currency: str = Field(default="usd", pattern=r"^[a-z]{3}$", description="of all prices and costs")
     device_watts: str = Field(
         default="cpu=65,cuda=350",
@@ -58,6 +78,17 @@ class Settings(BaseModel):
     )
     database_pool_size: int = Field(default=10, ge=1)
     s3_endpoint_url: str | None = None
+
+    @model_validator(mode="after")
+    def _log_in_is_whole(self) -> Self:
+        if self.oidc_issuer is None:
+            return self
+        if self.oidc_client_id is None or self.public_url is None:
+            raise ValueError("TUNESMITH_OIDC_ISSUER needs TUNESMITH_OIDC_CLIENT_ID and TUNESMITH_PUBLIC_URL beside it")
+        host = re.split(r"[:/]", self.oidc_issuer.partition("://")[2])[0]
+        if not self.oidc_issuer.startswith("https://") and host not in {"localhost", "127.0.0.1"}:
+            raise ValueError("TUNESMITH_OIDC_ISSUER must begin with https://")
+        return self
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -73,6 +104,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         faults = "; ".join(
             f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            if fault["loc"]
+            else fault["msg"]
             for fault in error.errors()
         )
         raise SettingsError(f"The settings are incomplete or wrong. {faults}") from error

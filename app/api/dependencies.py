@@ -8,6 +8,7 @@ from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
 from app.api.idempotency import begin
+from app.api.session_cookie import session_text
 from app.context import Context
 from app.db.engine import UnitOfWork
 from app.errors import Forbidden, Unauthorized
@@ -35,15 +36,17 @@ ServicesDep = Annotated[Services, Depends(_services)]
 
 
 def _caller(
+    request: Request,
     services: ServicesDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
-    if credentials is None:
+    text = session_text(request) if credentials is None else credentials.credentials
+    if text is None:
         raise Unauthorized(
             "You didn't provide an API key. Send it in the header 'Authorization: Bearer YOUR_KEY'.",
             code="invalid_api_key",
         )
-    return services.identity.authenticate(credentials.credentials)
+    return services.identity.authenticate(text)
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]

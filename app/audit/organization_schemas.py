@@ -25,6 +25,8 @@ _OPENAI_TYPES = {
     "permission.create": "checkpoint.permission.created",
     "permission.delete": "checkpoint.permission.deleted",
     "person.login": "login.succeeded",
+    "person.logout": "logout.succeeded",
+    "person.refuse": "login.failed",
 }
 _OUR_ACTIONS = {type_: action for action, type_ in _OPENAI_TYPES.items()}
 
@@ -34,9 +36,18 @@ class ActorKey(BaseModel):
     type: Literal["user", "service_account"] | None = None
 
 
+class ActorUser(BaseModel):
+    id: str
+
+
+class ActorSession(BaseModel):
+    user: ActorUser
+
+
 class Actor(BaseModel):
     type: Literal["api_key", "session"] | None
     api_key: ActorKey | None = None
+    session: ActorSession | None = None
 
 
 class AuditProject(BaseModel):
@@ -84,13 +95,12 @@ class AuditVerdict(BaseModel):
 
 
 def audit_log_object(row: AuditEvent) -> AuditLogObject:
-    kind, _, identity = row.actor.partition(":")
-    is_key = kind == "key"
+    identity = row.actor.partition(":")[2]
     return AuditLogObject(
         id=f"audit-{row.id}",
         type=_OPENAI_TYPES.get(row.action, row.action),
         effective_at=unix_seconds(row.at),
-        actor=Actor(type="api_key" if is_key else None, api_key=ActorKey(id=identity) if is_key else None),
+        actor=_actor(*row.actor.split(":", 1)),
         actor_id=identity or row.actor,
         project=None if row.team_id is None else AuditProject(id=row.team_id),
         object_id=row.object_id,
@@ -98,6 +108,14 @@ def audit_log_object(row: AuditEvent) -> AuditLogObject:
         sequence=row.sequence,
         sha256=row.sha256,
     )
+
+
+def _actor(kind: str, identity: str = "") -> Actor:
+    if kind == "key":
+        return Actor(type="api_key", api_key=ActorKey(id=identity))
+    if kind == "user":
+        return Actor(type="session", session=ActorSession(user=ActorUser(id=identity)))
+    return Actor(type=None)
 
 
 def head_object(head: Head) -> AuditHeadObject:
@@ -122,4 +140,4 @@ def actions_of(types: list[str]) -> list[str]:
 
 def actors_of(ids: list[str]) -> list[str]:
     """The actors of the log for ids of the wire: a key's id, or an actor as the log has it."""
-    return [actor for identity in ids for actor in (identity, f"key:{identity}")]
+    return [actor for identity in ids for actor in (identity, f"key:{identity}", f"user:{identity}")]

@@ -13,13 +13,14 @@ from typing import Any, Self
 import httpx
 
 from app.cli.errors import CommandError
+from app.cli.saved_logins import saved_service, saved_token
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the service is and the key for it."""
+    """Where the service is and the key for it; without a key only what is public can be asked."""
 
     base_url: str
     api_key: str
@@ -39,24 +40,41 @@ class Unreachable(CommandError):  # noqa: N818 - a state of the world
 
 
 def find_connection(base_url: str | None, api_key: str | None, data_dir: Path) -> Connection:
-    """From the options, else the environment, else the `ready.json` that `tunesmith up` keeps in `data_dir`."""
-    base_url = base_url or os.environ.get("TUNESMITH_BASE_URL")
+    """From the options, else the environment, else what `tunesmith up` keeps in `data_dir`, else the last log-in.
+
+    A key belongs to its service: never send the one of a file elsewhere.
+    """
+    root = find_base_url(base_url, data_dir)
+    ready = _ready(data_dir)
     api_key = api_key or os.environ.get("TUNESMITH_API_KEY")
-    ready_file = data_dir / "ready.json"
-    if (base_url is None or api_key is None) and ready_file.exists():
-        ready = json.loads(ready_file.read_text())
-        # A key belongs to its service: never send the local one elsewhere.
-        if base_url is None or _root(base_url) == _root(ready["base_url"]):
-            base_url = base_url or ready["base_url"]
-            api_key = api_key or ready["api_key"]
+    if api_key is None and ready is not None and ready.base_url == root:
+        api_key = ready.api_key
+    api_key = api_key or saved_token(root)
+    if api_key is None:
+        raise CommandError(
+            f"No API key for {root}. Give one with --api-key or in TUNESMITH_API_KEY, or log in with `tunesmith login`."
+        )
+    return Connection(root, api_key)
+
+
+def find_base_url(base_url: str | None, data_dir: Path) -> str:
+    """Where the service is, in the same order."""
+    ready = _ready(data_dir)
+    base_url = base_url or os.environ.get("TUNESMITH_BASE_URL") or (ready.base_url if ready else saved_service())
     if base_url is None:
         raise CommandError(
             f"No service is running in {data_dir}. Start one with `tunesmith up`, "
             "or name one with --base-url (or TUNESMITH_BASE_URL)."
         )
-    if api_key is None:
-        raise CommandError(f"No API key for {base_url}. Give one with --api-key or in TUNESMITH_API_KEY.")
-    return Connection(_root(base_url), api_key)
+    return _root(base_url)
+
+
+def _ready(data_dir: Path) -> Connection | None:
+    file = data_dir / "ready.json"
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text())
+    return Connection(_root(found["base_url"]), found["api_key"])
 
 
 def _root(base_url: str) -> str:
@@ -71,7 +89,7 @@ class Client:
         self.connection = connection
         self._http = httpx.Client(
             base_url=_root(connection.base_url),
-            headers={"Authorization": f"Bearer {connection.api_key}"},
+            headers={"Authorization": f"Bearer {connection.api_key}"} if connection.api_key else None,
             timeout=_TIMEOUT,
             trust_env=not is_loopback(connection.base_url),
             transport=transport,
@@ -118,6 +136,13 @@ class Client:
                 response.read()
                 raise _service_error(response)
             yield response
+
+    def check_redirects(self, path: str) -> None:
+        """Raise what the service says, unless it would send a browser on."""
+        with _named_faults(self.connection):
+            response = self._http.get(path, follow_redirects=False)
+        if not response.is_redirect:
+            raise _service_error(response)
 
     def is_ready(self) -> bool:
         """Whether `/health/ready` says so."""

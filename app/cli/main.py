@@ -19,6 +19,7 @@ from app.cli.files import files
 from app.cli.jobs import jobs, train
 from app.cli.keys import keys
 from app.cli.load import load
+from app.cli.login import login, logout, whoami
 from app.cli.models import models
 from app.cli.pool import pool
 from app.cli.preview import preview
@@ -43,6 +44,9 @@ cli.command()(estimate)
 cli.command()(evaluate)
 cli.command()(chat)
 cli.command()(load)
+cli.command()(login)
+cli.command()(logout)
+cli.command()(whoami)
 cli.command()(usage)
 for _group, _name in (
     (bases, "bases"),

@@ -48,7 +48,7 @@ def rename_command(context: typer.Context, name: str, team: Team = None) -> None
     """Give a team another name; its slug stays."""
     session = session_of(context)
     with session.client() as client:
-        session.show(client.post(f"{_PROJECTS}/{_id(client, team)}", {"name": name}))
+        session.show(client.post(f"{_PROJECTS}/{team_or_own(client, team)}", {"name": name}))
 
 
 @teams.command("archive")
@@ -65,7 +65,9 @@ def members_command(context: typer.Context, team: Team = None) -> None:
     session = session_of(context)
     with session.client() as client:
         columns = ("id", "email", "name", "role", "added_at")
-        session.show_list(client.pages(f"{_PROJECTS}/{_id(client, team)}/users"), columns, nothing="No members.")
+        session.show_list(
+            client.pages(f"{_PROJECTS}/{team_or_own(client, team)}/users"), columns, nothing="No members."
+        )
 
 
 @teams.command("add-member")
@@ -78,7 +80,7 @@ def add_member_command(
     """Make a person a member."""
     session = session_of(context)
     with session.client() as client:
-        session.show(client.post(f"{_PROJECTS}/{_id(client, team)}/users", {"email": email, "role": role}))
+        session.show(client.post(f"{_PROJECTS}/{team_or_own(client, team)}/users", {"email": email, "role": role}))
 
 
 @teams.command("remove-member")
@@ -86,7 +88,7 @@ def remove_member_command(context: typer.Context, user_id: str, team: Team = Non
     """End a membership; the person's keys of this team stop at once."""
     session = session_of(context)
     with session.client() as client:
-        session.show(client.delete(f"{_PROJECTS}/{_id(client, team)}/users/{user_id}"))
+        session.show(client.delete(f"{_PROJECTS}/{team_or_own(client, team)}/users/{user_id}"))
 
 
 @teams.command("accounts")
@@ -95,7 +97,7 @@ def accounts_command(context: typer.Context, team: Team = None) -> None:
     session = session_of(context)
     with session.client() as client:
         columns = ("id", "name", "team_role", "created_at")
-        path = f"{_PROJECTS}/{_id(client, team)}/service_accounts"
+        path = f"{_PROJECTS}/{team_or_own(client, team)}/service_accounts"
         session.show_list(client.pages(path), columns, nothing="No service accounts.")
 
 
@@ -113,7 +115,7 @@ def add_account_command(
     if expires_after_seconds is not None:
         body["expires_in_seconds"] = expires_after_seconds
     with session.client() as client:
-        session.show(client.post(f"{_PROJECTS}/{_id(client, team)}/service_accounts", body))
+        session.show(client.post(f"{_PROJECTS}/{team_or_own(client, team)}/service_accounts", body))
 
 
 @teams.command("remove-account")
@@ -121,9 +123,9 @@ def remove_account_command(context: typer.Context, account_id: str, team: Team =
     """End a service account and its keys, at once."""
     session = session_of(context)
     with session.client() as client:
-        session.show(client.delete(f"{_PROJECTS}/{_id(client, team)}/service_accounts/{account_id}"))
+        session.show(client.delete(f"{_PROJECTS}/{team_or_own(client, team)}/service_accounts/{account_id}"))
 
 
-def _id(client: Client, team: str | None) -> str:
+def team_or_own(client: Client, team: str | None) -> str:
     """The team that is named, else the one of the key."""
     return team or str(client.get("/v1/organization/audit_logs/head")["team"])

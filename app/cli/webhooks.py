@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.session import session_of
+from app.cli.teams import Team, team_or_own
 
 webhooks = typer.Typer(help="URLs that are told when jobs end.", no_args_is_help=True)
 _PATH = "/v1/webhook_endpoints"
@@ -92,6 +93,24 @@ def try_command(
 ) -> None:
     """Send a sample event now."""
     _post(context, endpoint_id, "/test", {"event_type": event})
+
+
+@webhooks.command("hosts")
+def hosts_command(
+    context: typer.Context,
+    *,
+    allow: Annotated[list[str] | None, typer.Option(help="A host, or *.host for all below it; repeat it.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="No list: every public host.")] = False,
+    as_operator: Annotated[bool, typer.Option("--as-operator", help="Change the operator's list.")] = False,
+    team: Team = None,
+) -> None:
+    """To which hosts your team's webhooks may go; `--allow` sets the whole list."""
+    session = session_of(context)
+    with session.client() as client:
+        path = f"/v1/organization/projects/{team_or_own(client, team)}/webhook_hosts"
+        name = "operator_hosts" if as_operator else "hosts"
+        is_change = bool(allow) or clear
+        session.show(client.post(path, {name: allow or None}) if is_change else client.get(path))
 
 
 @webhooks.command("deliveries")

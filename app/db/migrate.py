@@ -1,11 +1,16 @@
-"""Brings a database to this version's shape: `python -m app.db.migrate`, or `upgrade(url)` from code."""
+"""Brings a database to this version's shape: `python -m app.db.migrate`, or `upgrade(url)` from code.
 
+Processes of the release before go on working meanwhile (decision 0015), so nothing here may hold them up for long.
+"""
+
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import alembic.command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 import migrations
@@ -15,6 +20,12 @@ from app.settings import load_settings
 
 # Any constant of ours: two processes that start together must not both migrate.
 _LOCK = 0x7453_4D31
+# Whoever comes after a statement that waits for a table's lock waits too. So it waits for less than a heartbeat may be
+# late, gives way to all of them, and comes again.
+LOCK_SECONDS = 2.0
+GIVE_WAY_SECONDS = 1.0
+_TRIES = 60
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 def configuration(connection: Connection | None = None) -> Config:
@@ -26,7 +37,11 @@ def configuration(connection: Connection | None = None) -> Config:
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Run what is missing, in one transaction; harmless on a database that is up to date."""
+    """Run what is missing, each migration in a transaction of its own; harmless on a database that is up to date.
+
+    It waits `LOCK_SECONDS` at most for a lock, then gives way and tries again, for about three minutes; then the
+    database's error says what is locked. What was done until then stays, and the next run goes on from there.
+    """
     _run(url, lambda config: alembic.command.upgrade(config, revision))
 
 
@@ -45,13 +60,29 @@ def _run(url: str, command: Callable[[Config], None]) -> None:
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
         connection.commit()
+        connection.execute(text(f"SET lock_timeout = '{round(1000 * LOCK_SECONDS)}ms'"))
+        connection.commit()
         try:
-            command(configuration(connection))
-            connection.commit()
+            _persist(connection, command)
         finally:
             connection.rollback()
             connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
             connection.commit()
+
+
+def _persist(connection: Connection, command: Callable[[Config], None]) -> None:
+    for left in reversed(range(_TRIES)):
+        try:
+            command(configuration(connection))
+            connection.commit()
+        except OperationalError as error:
+            connection.rollback()
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE or not left:
+                raise
+            logs.logger.info("a table is in use for longer; giving way, %d more tries", left)
+            time.sleep(GIVE_WAY_SECONDS)
+        else:
+            return
 
 
 def main() -> None:

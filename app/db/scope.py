@@ -20,11 +20,11 @@ WORKER_ROLE = "tunesmith_worker"
 _KEY, _ASKED, _FOUND = "scope", "asked_key", "found_key"
 _ENTER = text("SELECT set_config('role', :role, true), set_config('tunesmith.team_id', :team_id, true)")
 # A function of the database that sees over the wall, for this one question: whose is the key with this hash?
-_FIND_KEY = text("SELECT * FROM tunesmith_find_key(:sha256)")
+_FIND_KEY = text("SELECT * FROM tunesmith_find_caller(:sha256)")
 # The same question as the first statement of a request: role and team in the same round trip.
 _ENTER_BY_KEY = text(
     "SELECT set_config('role', :role, true), set_config('tunesmith.team_id', coalesce(found.team_id, ''), true), "
-    "found.* FROM (SELECT 1) AS one LEFT JOIN LATERAL tunesmith_find_key(:sha256) AS found ON true"
+    "found.* FROM (SELECT 1) AS one LEFT JOIN LATERAL tunesmith_find_caller(:sha256) AS found ON true"
 )
 _SET_TEAM = text("SELECT set_config('tunesmith.team_id', :team_id, true)")
 _SET_ROLE = text("SELECT set_config('role', :role, true)")
@@ -85,7 +85,7 @@ def enter_team(session: Session, team_id: str) -> None:
 
 
 def find_key(session: Session, sha256: bytes) -> RowMapping | None:
-    """The key with this hash, of whichever team, as the columns of `tunesmith_find_key`.
+    """The key with this hash, of whichever team, as the columns of `tunesmith_find_caller`.
 
     Where the API's session has not begun yet, its transaction begins within the key's team, at no further round trip.
     """

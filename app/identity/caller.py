@@ -1,4 +1,4 @@
-"""Who is calling: comes from the key, never from the body."""
+"""Who is calling: comes from the key or the session, never from the body."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,13 @@ class Caller:
     role: Role
     permissions: frozenset[Permission] | None = None
     """What the key is narrowed to; None: all that its role has."""
+    user_id: str | None = None
+    """The person who logged in: the key is then a session."""
 
     @property
     def actor(self) -> str:
         """How the audit log names the caller."""
-        return f"key:{self.key_id}"
+        return f"key:{self.key_id}" if self.user_id is None else f"user:{self.user_id}"
 
     @property
     def is_operator(self) -> bool:

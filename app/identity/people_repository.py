@@ -29,6 +29,15 @@ class PeopleRepository:
         statement = select(User).where(User.id == user_id, User.deleted_at.is_(None)).with_for_update()
         return self._session.scalars(statement).one_or_none()
 
+    def find_by_subject(self, subject: str) -> User | None:
+        """A person who is not deleted and has logged in as this subject of a provider, locked."""
+        statement = select(User).where(User.subject == subject, User.deleted_at.is_(None)).with_for_update()
+        return self._session.scalars(statement).one_or_none()
+
+    def find_by_email(self, email: str) -> User | None:
+        """A person of this address, a deleted one too, locked."""
+        return self._session.scalars(select(User).where(User.email == email).with_for_update()).one_or_none()
+
     def by_id(self, ids: set[str]) -> dict[str, User]:
         if not ids:
             return {}
@@ -48,16 +57,34 @@ class PeopleRepository:
 
     def mark_deleted(self, user: User, moment: datetime) -> None:
         user.deleted_at = moment
+        user.subject = None
         self._session.execute(delete(TeamMember).where(TeamMember.user_id == user.id))
         self._session.flush()
 
     # Membership.
 
-    def add_member(self, team_id: str, user_id: str, role: str) -> bool:
+    def add_member(self, team_id: str, user_id: str, role: str, *, from_groups: bool = False) -> bool:
         """Whether the person was no member before."""
-        values = {"team_id": team_id, "user_id": user_id, "role": role}
+        values = {"team_id": team_id, "user_id": user_id, "role": role, "from_groups": from_groups}
         statement = insert(TeamMember).values(**values).on_conflict_do_nothing().returning(TeamMember.user_id)
         return self._session.scalar(statement) is not None
+
+    def members_of(self, user_id: str) -> Sequence[tuple[TeamMember, Team]]:
+        """All memberships of a person in teams that are in use, locked, in the order of the teams' ids."""
+        rows = self._session.execute(
+            select(TeamMember, Team)
+            .join(Team, Team.id == TeamMember.team_id)
+            .where(TeamMember.user_id == user_id, Team.archived_at.is_(None))
+            .order_by(TeamMember.team_id)
+            .with_for_update(of=TeamMember)
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def teams_with_slugs(self, slugs: set[str]) -> Sequence[Team]:
+        """Teams in use, in the order of their ids."""
+        return self._session.scalars(
+            select(Team).where(Team.slug.in_(slugs), Team.archived_at.is_(None)).order_by(Team.id)
+        ).all()
 
     def find_member(self, team_id: str, user_id: str) -> TeamMember | None:
         """The membership, locked."""

@@ -31,6 +31,8 @@ class Permission(StrEnum):
     AUDIT_READ = "audit:read"
     TEAM_WRITE = "team:write"
     ORGANIZATION_WRITE = "organization:write"
+    SESSION_OWN = "session:own"
+    """See and end the own log-in."""
 
 
 _VIEWER = frozenset(
@@ -41,6 +43,7 @@ _VIEWER = frozenset(
         Permission.MODELS_USE,
         Permission.EVALS_READ,
         Permission.POOL_READ,
+        Permission.SESSION_OWN,
     }
 )
 _TRAINER = _VIEWER | {Permission.FILES_WRITE, Permission.JOBS_WRITE, Permission.MODELS_WRITE, Permission.EVALS_WRITE}

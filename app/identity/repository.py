@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy import ColumnElement, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db.keyset import Page, fetch_page
@@ -14,6 +14,7 @@ from app.db.tables import ApiKey, ServiceAccount, Team
 # Any constant of ours; held until the end of the transaction.
 _FIRST_KEY_LOCK = 0x7453_4B31
 _USED_EVERY = timedelta(minutes=1)
+_SWEEP_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class FoundKey:
     role: str
     permissions: list[str] | None
     sha256: bytes
+    user_id: str | None
     expires_at: datetime | None
     revoked_at: datetime | None
     archived_at: datetime | None
@@ -163,6 +165,11 @@ class IdentityRepository:
             .returning(ApiKey.id)
             .execution_options(synchronize_session=False)
         ).all()
+
+    def forget_sessions(self, before: datetime) -> int:
+        """Remove sessions that expired before this moment, a few hundred at most; how many."""
+        old = select(ApiKey.id).where(ApiKey.user_id.is_not(None), ApiKey.expires_at < before).limit(_SWEEP_ROWS)
+        return len(self._session.scalars(delete(ApiKey).where(ApiKey.id.in_(old)).returning(ApiKey.id)).all())
 
     def set_roles(
         self, role: str, *, team_id: str, service_account_id: str | None = None, user_id: str | None = None

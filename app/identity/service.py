@@ -16,12 +16,13 @@ from app.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from app.identity.caller import Caller
 from app.identity.keys import NewKey, hint, is_mistyped, key_hash, make_key
 from app.identity.policy import Permission, Role, is_allowed
-from app.identity.repository import IdentityRepository
+from app.identity.repository import FoundKey, IdentityRepository
 from app.ids import Prefix, new_id
 
 DEFAULT_TEAM_SLUG = "default"
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,38}")
 _TOUCH_AFTER = timedelta(minutes=1)
+_KEEP_SESSIONS = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,11 @@ class IdentityService:
             )
         now = self._clock.now()
         if key.revoked_at is not None:
-            raise _refused("was revoked")
+            raise _refused(key, "was revoked")
         if key.expires_at is not None and key.expires_at <= now:
-            raise _refused("has expired")
+            raise _refused(key, "has expired")
         if key.archived_at is not None:
-            raise _refused("belongs to a team that was archived")
+            raise _refused(key, "belongs to a team that was archived")
         enter_team(self._work.session, key.team_id)
         if key.last_used_at is None or key.last_used_at < now - _TOUCH_AFTER:
             key_id = key.id
@@ -155,7 +156,36 @@ class IdentityService:
             key_id=key.id,
             role=Role(key.role),
             permissions=None if key.permissions is None else frozenset(map(Permission, key.permissions)),
+            user_id=key.user_id,
         )
+
+    def open_session(
+        self, team_id: str, user_id: str, role: Role, name: str, *, lives: timedelta, via: str
+    ) -> tuple[ApiKey, str]:
+        """A session, which is a key of a person that lives for hours; its row and its text, which is not stored.
+
+        `via` tells the audit log where the person logged in. The caller has checked that the person may.
+        """
+        row, text = self._store_key(team_id, name, role, make_key(), expires_after=lives, owner=KeyOwner(None, user_id))
+        self._audit.record(team_id, f"user:{user_id}", "person.login", row.id, role=role.value, via=via)
+        return row, text
+
+    def get_session(self, caller: Caller) -> ApiKey:
+        """The log-in that the caller acts with; `NotFound` for a key that is no session."""
+        key = self._repository.find_key_of_team(caller.team_id, caller.key_id)
+        if key is None or key.user_id is None:
+            raise NotFound("You act with an API key, which is no log-in of a person. Use `/v1/teams/keys` for keys.")
+        return key
+
+    def end_session(self, caller: Caller) -> None:
+        """Log out: the session stops with the next request."""
+        key = self.get_session(caller)
+        self._repository.revoke(key, self._clock.now())
+        self._audit.record(key.team_id, caller.actor, "person.logout", key.id)
+
+    def forget_sessions(self) -> int:
+        """Remove sessions that ended long ago; called by the control role. Returns how many."""
+        return self._repository.forget_sessions(self._clock.now() - _KEEP_SESSIONS)
 
     def list_keys(self, caller: Caller, *, after: str | None, limit: int) -> Page[ApiKey]:
         """The keys of the caller's team, revoked ones included, newest first."""
@@ -185,6 +215,24 @@ class IdentityService:
         permissions: Iterable[Permission] | None = None,
         owner: KeyOwner = _NOBODY,
     ) -> tuple[ApiKey, str]:
+        key, text = self._store_key(
+            team_id, name, role, new, expires_after=expires_after, permissions=permissions, owner=owner
+        )
+        narrowed = {} if key.permissions is None else {"permissions": key.permissions}
+        self._audit.record(team_id, actor, "key.create", key.id, name=name, role=role.value, **narrowed)
+        return key, text
+
+    def _store_key(
+        self,
+        team_id: str,
+        name: str,
+        role: Role,
+        new: NewKey,
+        *,
+        expires_after: timedelta | None = None,
+        permissions: Iterable[Permission] | None = None,
+        owner: KeyOwner = _NOBODY,
+    ) -> tuple[ApiKey, str]:
         expires_at: datetime | None = None if expires_after is None else self._clock.now() + expires_after
         rights = _narrowed(role, permissions)
         team = self._repository.share_lock_team(team_id)
@@ -203,8 +251,6 @@ class IdentityService:
             expires_at=expires_at,
         )
         self._repository.add_key(key)
-        narrowed = {} if rights is None else {"permissions": rights}
-        self._audit.record(team_id, actor, "key.create", key.id, name=name, role=role.value, **narrowed)
         return key, new.text
 
 
@@ -222,5 +268,10 @@ def _narrowed(role: Role, permissions: Iterable[Permission] | None) -> list[str]
     return [right.value for right in Permission if right in wanted]
 
 
-def _refused(why: str) -> Unauthorized:
-    return Unauthorized(f"This API key {why}. Ask an admin of your team for a new one.", code="invalid_api_key")
+def _refused(key: FoundKey, why: str) -> Unauthorized:
+    told = (
+        f"This API key {why}. Ask an admin of your team for a new one."
+        if key.user_id is None
+        else f"Your log-in {why}. Log in again at /v1/auth/login, or with `tunesmith login`."
+    )
+    return Unauthorized(told, code="invalid_api_key")

@@ -87,11 +87,11 @@ class BudgetService:
 
     def standing(self, team_id: str, *, but_not_job: str | None = None) -> Standing:
         """Of the current month (UTC). `but_not_job` leaves a job's own reservation out."""
-        month, following = month_of(self._usage.now())
-        sums = self._usage.buckets(start=month, end=following, step=following - month, team_ids=[team_id])
+        month = month_of(self._usage.now())[0]
+        used = self._usage.month(team_id, month.date())
         leases = self._repository.open_leases(team_id, month)
         running: dict[str, float] = {}
-        cost = sum((one.cost for one in sums), Decimal(0))
+        cost = sum((money for _, money in used.values()), Decimal(0))
         for lease in leases:
             running[lease.job_id] = running.get(lease.job_id, 0.0) + lease.seconds
             price = self._usage.price_at(PriceKind.GPU_HOUR, lease.device_kind, lease.started_at)
@@ -101,7 +101,7 @@ class BudgetService:
             rest = max(0.0, one.gpu_seconds - one.used_seconds - running.get(one.job_id, 0.0))
             reserved_seconds += rest
             reserved_cost += one.cost * Decimal(rest / one.gpu_seconds if one.gpu_seconds else 0)
-        used_seconds = sum(one.quantity for one in sums if one.kind == Kind.GPU_SECONDS)
+        used_seconds = used.get(Kind.GPU_SECONDS, (0.0, Decimal(0)))[0]
         used_seconds += sum(lease.month_seconds for lease in leases)
         return Standing(month, used_seconds, cost, reserved_seconds, reserved_cost)
 

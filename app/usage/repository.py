@@ -1,7 +1,7 @@
 """All SQL of the ledger: leases, lines, prices, and sums over them."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from app.db.tables import (
     TunedModel,
     Upload,
     UploadPart,
+    UsageMonth,
     UsageRecord,
     Worker,
 )
@@ -95,6 +96,15 @@ class UsageRepository:
             .group_by(UsageRecord.kind)
         )
         return {kind: (float(quantity), cost) for kind, quantity, cost in rows}
+
+    def month(self, team_id: str, first_day: date) -> dict[str, tuple[float, Decimal]]:
+        """What a team used in a month, by kind: quantity and cost, as counted while the lines were written."""
+        rows = self._session.execute(
+            select(UsageMonth.kind, UsageMonth.quantity, UsageMonth.cost).where(
+                UsageMonth.team_id == team_id, UsageMonth.month == first_day
+            )
+        )
+        return {kind: (quantity, cost) for kind, quantity, cost in rows}
 
     def buckets(
         self,

@@ -1,14 +1,16 @@
 """All SQL of webhooks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
 from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.keyset import Page, fetch_page
-from app.db.tables import WebhookDelivery, WebhookEndpoint
+from app.db.tables import WebhookDelivery, WebhookEndpoint, WebhookHosts
+from app.webhooks.allowlist import EVERYWHERE, Allowlist
 
 _SWEEP_ROWS = 1000
 
@@ -56,6 +58,21 @@ class WebhookRepository:
         """The database's clock."""
         now: datetime = self._session.execute(select(func.clock_timestamp())).scalar_one()
         return now
+
+    # Where they may go.
+
+    def allowlist(self, team_id: str) -> Allowlist:
+        query = select(WebhookHosts.hosts, WebhookHosts.operator_hosts).where(WebhookHosts.team_id == team_id)
+        row = self._session.execute(query).one_or_none()
+        return EVERYWHERE if row is None else Allowlist(row[0], row[1])
+
+    def save_allowlist(self, team_id: str, changes: Mapping[str, Sequence[str] | None]) -> None:
+        values = {**changes, "updated_at": func.clock_timestamp()}
+        self._session.execute(
+            insert(WebhookHosts)
+            .values(team_id=team_id, **values)
+            .on_conflict_do_update(index_elements=["team_id"], set_=values)
+        )
 
     # The outbox.
 

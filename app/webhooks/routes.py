@@ -23,10 +23,13 @@ from app.webhooks.schemas import (
     EndpointUpdate,
     EndpointWithSecretObject,
     EventTypeList,
+    HostsChange,
+    HostsObject,
     SecretRotation,
     delivery_object,
     endpoint_object,
     endpoint_with_secret_object,
+    hosts_object,
 )
 from app.webhooks.sending import Sender
 
@@ -93,7 +96,7 @@ async def check_endpoint(
     message = await run_in_threadpool(services.webhooks.sample, caller, endpoint_id, body.event_type)
     await release(request)
     sender = Sender(allowed_hosts(context.settings.webhook_allowed_hosts))
-    outcome = await run_in_threadpool(sender.post, message.url, message.body, message.headers)
+    outcome = await run_in_threadpool(sender.post, message.url, message.body, message.headers, message.allowlist)
     if outcome.status_code is None:
         raise InvalidInput(
             f"The sample event could not be delivered. {outcome.fault}", param="url", code="webhook_not_delivered"
@@ -128,3 +131,16 @@ def get_delivery(endpoint_id: str, delivery_id: str, caller: Admin, services: Se
 def redeliver(endpoint_id: str, delivery_id: str, caller: Admin, services: ServicesDep) -> DeliveryObject:
     """Send it again, with the same `webhook-id`."""
     return delivery_object(services.webhooks.redeliver(caller, endpoint_id, delivery_id))
+
+
+@router.get("/organization/projects/{project_id}/webhook_hosts")
+def get_hosts(project_id: str, caller: Admin, services: ServicesDep) -> HostsObject:
+    """To which hosts a team's webhooks may go: an admin's own team, or any for the operator."""
+    return hosts_object(project_id, services.webhook_hosts.get(caller, project_id))
+
+
+@router.post("/organization/projects/{project_id}/webhook_hosts")
+def change_hosts(project_id: str, caller: Admin, services: ServicesDep, body: HostsChange) -> HostsObject:
+    """Set the lists; what is left out stays as it is. `operator_hosts` is the operator's alone."""
+    changes = body.model_dump(exclude_unset=True)
+    return hosts_object(project_id, services.webhook_hosts.change(caller, project_id, changes))

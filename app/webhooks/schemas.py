@@ -1,5 +1,6 @@
 """Wire shapes of webhooks: OpenAI's endpoints, then our deliveries."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -8,11 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.clock import unix_seconds
 from app.db.tables import WebhookDelivery, WebhookEndpoint
 from app.webhooks.addresses import MAX_URL_LENGTH
+from app.webhooks.allowlist import HOST_PATTERN, Allowlist
 from app.webhooks.signing import secret_hint
 
 _Name = Annotated[str, Field(min_length=1, max_length=128)]
 _Url = Annotated[str, Field(min_length=1, max_length=MAX_URL_LENGTH)]
 _EventTypes = Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=64)]
+
+_Hosts = Annotated[list[Annotated[str, Field(pattern=HOST_PATTERN)]], Field(max_length=200)]
 
 
 class _Body(BaseModel):
@@ -38,6 +42,24 @@ class SecretRotation(_Body):
 
 class EndpointTest(_Body):
     event_type: Annotated[str, Field(max_length=64)]
+
+
+class HostsChange(BaseModel):
+    """`hooks.example.com`, or `*.example.com` for all names below it; with `:port` that port only; null: no list."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    hosts: _Hosts | None = None
+    operator_hosts: _Hosts | None = None
+
+
+class HostsObject(BaseModel):
+    """A host must be on both lists; null: no list, so every public host."""
+
+    object: Literal["organization.project.webhook_hosts"] = "organization.project.webhook_hosts"
+    project_id: str
+    hosts: list[str] | None
+    operator_hosts: list[str] | None
 
 
 class EndpointObject(BaseModel):
@@ -147,3 +169,10 @@ def _fields(row: WebhookEndpoint) -> dict[str, Any]:
 
 def _seconds(moment: datetime | None) -> int | None:
     return None if moment is None else unix_seconds(moment)
+
+
+def hosts_object(project_id: str, found: Allowlist) -> HostsObject:
+    def listed(entries: Sequence[str] | None) -> list[str] | None:
+        return None if entries is None else list(entries)
+
+    return HostsObject(project_id=project_id, hosts=listed(found.hosts), operator_hosts=listed(found.operator_hosts))

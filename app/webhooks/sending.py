@@ -15,6 +15,7 @@ import httpcore
 import httpx
 
 from app.webhooks.addresses import BadTarget, Target, check_public, is_exempt, parse_target
+from app.webhooks.allowlist import EVERYWHERE, Allowlist
 
 TIMEOUT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -57,11 +58,14 @@ class Sender:
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
         self._timeout_seconds = timeout_seconds
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Outcome:
-        """Never raises for what the other side does. Blocks for `timeout_seconds` and a look-up at most."""
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], allowlist: Allowlist = EVERYWHERE) -> Outcome:
+        """Never raises for what the other side does. Blocks for `timeout_seconds` and a look-up at most.
+
+        `allowlist` is of the team for which it is sent: asked at each attempt, since lists and URLs change.
+        """
         began = time.monotonic()
         try:
-            status_code, fault = self._post(url, body, headers), None
+            status_code, fault = self._post(url, body, headers, allowlist), None
         except BadTarget as error:
             status_code, fault = None, f"The URL cannot be used: {error}."
         except httpcore.TimeoutException:
@@ -72,8 +76,9 @@ class Sender:
             status_code, fault = None, "The connection broke, or the answer was not HTTP."
         return Outcome(status_code, fault, time.monotonic() - began)
 
-    def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    def _post(self, url: str, body: bytes, headers: Mapping[str, str], allowlist: Allowlist) -> int:
         target = parse_target(url, self._allowed)
+        allowlist.check(target)
         addresses = tuple(self._resolver(target.host, target.port))
         if not addresses:
             raise BadTarget("its name has no address")

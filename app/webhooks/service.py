@@ -13,6 +13,7 @@ from app.errors import Conflict, InvalidInput, NotFound, QuotaExceeded
 from app.identity.caller import Caller
 from app.ids import Prefix, new_id
 from app.webhooks.addresses import BadTarget, allowed_hosts, parse_target
+from app.webhooks.allowlist import Allowlist
 from app.webhooks.event_types import EventType
 from app.webhooks.outbox import event_body
 from app.webhooks.repository import WebhookRepository
@@ -26,11 +27,12 @@ _KEEP_FOR = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent to one endpoint, ready and signed."""
+    """What is sent to one endpoint, ready and signed, and where its team's webhooks may go."""
 
     url: str
     body: bytes
     headers: dict[str, str]
+    allowlist: Allowlist
 
 
 class WebhookService:
@@ -42,7 +44,7 @@ class WebhookService:
     def create(self, caller: Caller, body: EndpointCreate) -> WebhookEndpoint:
         """A new endpoint with its secret. `InvalidInput` says what is wrong with its URL or event types."""
         event_types = checked_event_types(body.event_types)
-        self._check_url(body.url)
+        self._check_url(caller, body.url)
         if self._repository.count(caller.team_id) >= MAX_ENDPOINTS:
             raise QuotaExceeded(
                 f"Your team has {MAX_ENDPOINTS} webhook endpoints, which is the limit. Delete one first.",
@@ -74,7 +76,7 @@ class WebhookService:
         row = self._locked(caller, endpoint_id)
         changes: dict[str, object] = {}
         if body.url is not None and body.url != row.url:
-            self._check_url(body.url)
+            self._check_url(caller, body.url)
             changes["url"] = body.url
         if body.event_types is not None:
             event_types = checked_event_types(body.event_types)
@@ -130,7 +132,8 @@ class WebhookService:
         if endpoint.old_secret and endpoint.old_secret_until and endpoint.old_secret_until > now:
             secret_texts.append(endpoint.old_secret)
         data = body.encode()
-        return Message(endpoint.url, data, signed_headers(event_id, unix_seconds(now), data, secret_texts))
+        headers = signed_headers(event_id, unix_seconds(now), data, secret_texts)
+        return Message(endpoint.url, data, headers, self._repository.allowlist(endpoint.team_id))
 
     def deliveries(
         self, caller: Caller, endpoint_id: str, *, status: str | None, after: str | None, limit: int
@@ -166,9 +169,10 @@ class WebhookService:
         """Remove deliveries that are over since 30 days (control role); how many."""
         return self._repository.forget_old(_KEEP_FOR)
 
-    def _check_url(self, url: str) -> None:
+    def _check_url(self, caller: Caller, url: str) -> None:
         try:
-            parse_target(url, allowed_hosts(self._settings.webhook_allowed_hosts))
+            target = parse_target(url, allowed_hosts(self._settings.webhook_allowed_hosts))
+            self._repository.allowlist(caller.team_id).check(target)
         except BadTarget as error:
             raise InvalidInput(
                 f"The URL cannot receive webhooks: {error}.", param="url", code="invalid_webhook_url"

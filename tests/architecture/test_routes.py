@@ -6,7 +6,12 @@ from app.api.edge import WorkRoute
 from app.identity.policy import Permission
 from app.main import ROUTERS
 
-PUBLIC = frozenset({"/health/live", "/health/ready", "/version"})
+PUBLIC = frozenset(
+    {
+        *("/health/live", "/health/ready", "/version"),
+        *("/v1/auth/login", "/v1/auth/callback", "/v1/auth/token"),
+    }
+)
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 
 

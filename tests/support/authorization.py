@@ -33,6 +33,7 @@ from app.db.tables import (
     User,
     WebhookDelivery,
     WebhookEndpoint,
+    WebhookHosts,
 )
 from app.evals.tally import empty as empty_tally
 from app.ids import Prefix, new_id, random_text
@@ -69,6 +70,9 @@ _UNSERVED = _ALL_BUT_REFUSALS | {500}
 """The model's row has no bytes in the store."""
 ENTRIES: dict[str, Entry] = {
     "GET /v1/audit": _PLAIN,
+    # A key is no session.
+    "GET /v1/auth/session": _REFUSABLE,
+    "POST /v1/auth/logout": _REFUSABLE,
     "GET /v1/organization/audit_logs": _PLAIN,
     "GET /v1/organization/audit_logs/head": _PLAIN,
     "GET /v1/organization/audit_logs/rows": _PLAIN,
@@ -188,6 +192,8 @@ ENTRIES: dict[str, Entry] = {
     # No worker is there.
     "POST /v1/pool/workers/{worker_id}/drain": _REFUSABLE,
     "POST /v1/pool/workers/{worker_id}/resume": _REFUSABLE,
+    "GET /v1/organization/projects/{project_id}/webhook_hosts": _PLAIN,
+    "POST /v1/organization/projects/{project_id}/webhook_hosts": Entry({"hosts": ["hooks.example.com"]}),
     "GET /v1/webhook_event_types": _PLAIN,
     "GET /v1/webhook_endpoints": _PLAIN,
     "POST /v1/webhook_endpoints": Entry(_HOOK),
@@ -406,7 +412,7 @@ def _consumption(session: Session, team_id: str, ids: dict[str, str]) -> list[li
         ),
     ]
     if session.get(TeamLimits, team_id) is None:
-        group += [TeamLimits(team_id=team_id), TeamBudget(team_id=team_id)]
+        group += [TeamLimits(team_id=team_id), TeamBudget(team_id=team_id), WebhookHosts(team_id=team_id)]
     return [group]
 
 

@@ -34,7 +34,7 @@ class DeliveryRounds:
 
     def _deliver(self, attempt: Attempt) -> None:
         message = attempt.message
-        outcome = self._sender.post(message.url, message.body, message.headers)
+        outcome = self._sender.post(message.url, message.body, message.headers, message.allowlist)
         with self._context.database.unit_of_work() as work:
             is_ours = Services(self._context, work).deliveries.record(attempt, outcome)
         if not is_ours:

@@ -14,6 +14,7 @@ from app.db.tables.idempotency_keys import IdempotencyKey
 from app.db.tables.job_events import JobEvent
 from app.db.tables.job_metrics import JobMetric
 from app.db.tables.jobs import Job
+from app.db.tables.login_steps import LoginStep
 from app.db.tables.pending_artifacts import PendingArtifact
 from app.db.tables.service_accounts import ServiceAccount
 from app.db.tables.stored_completions import StoredCompletion
@@ -21,9 +22,9 @@ from app.db.tables.team_limits import TeamLimits
 from app.db.tables.teams import Team
 from app.db.tables.tuned_models import TunedModel
 from app.db.tables.uploads import Upload, UploadPart
-from app.db.tables.usage import GpuLease, GpuReservation, Price, TeamBudget, UsageRecord
+from app.db.tables.usage import GpuLease, GpuReservation, Price, TeamBudget, UsageMonth, UsageRecord
 from app.db.tables.users import TeamMember, User
-from app.db.tables.webhooks import WebhookDelivery, WebhookEndpoint
+from app.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookHosts
 from app.db.tables.workers import Worker
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Job",
     "JobEvent",
     "JobMetric",
+    "LoginStep",
     "PendingArtifact",
     "Price",
     "ServiceAccount",
@@ -54,9 +56,11 @@ __all__ = [
     "TunedModel",
     "Upload",
     "UploadPart",
+    "UsageMonth",
     "UsageRecord",
     "User",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "WebhookHosts",
     "Worker",
 ]

@@ -55,6 +55,18 @@ class UsageRecord(Base):
     created_at: Mapped[Created]
 
 
+class UsageMonth(Base):
+    """What a team used of one thing in a month (UTC). A trigger counts each line of the ledger as it is written."""
+
+    __tablename__ = "usage_months"
+
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), primary_key=True)
+    month: Mapped[date] = mapped_column(primary_key=True, doc="its first day")
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    quantity: Mapped[float] = mapped_column(Double)
+    cost: Mapped[Decimal] = mapped_column(_MONEY)
+
+
 class Price(Base):
     """What a unit costs from a moment on; the operator's."""
 

@@ -27,4 +27,7 @@ class TeamMember(Base):
     team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True, index=True)
     role: Mapped[str]
+    from_groups: Mapped[bool] = mapped_column(
+        server_default=false(), doc="given by the provider's groups, and taken back with them"
+    )
     added_at: Mapped[Created]

@@ -29,6 +29,17 @@ class WebhookEndpoint(Base):
     updated_at: Mapped[Created] = mapped_column(doc="of the last change of configuration or secret")
 
 
+class WebhookHosts(Base):
+    """A team without a row may send to every public host."""
+
+    __tablename__ = "webhook_hosts"
+
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), primary_key=True)
+    hosts: Mapped[list[Any] | None] = mapped_column(doc="set by the team's admins; NULL: no list")
+    operator_hosts: Mapped[list[Any] | None] = mapped_column(doc="set by operators; NULL: no list")
+    updated_at: Mapped[Created]
+
+
 class WebhookDelivery(Base):
     """Inserted in the transaction of what it tells of. An attempt is owned by the fence that its claim set."""
 

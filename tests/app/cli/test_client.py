@@ -9,6 +9,11 @@ from app.cli.client import Client, Connection, ServiceError, Unreachable, find_c
 from app.cli.errors import CommandError
 
 
+@pytest.fixture(autouse=True)
+def _no_log_ins(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
 def _client(handler):
     return Client(Connection("http://127.0.0.1:1", "key"), transport=httpx.MockTransport(handler))
 

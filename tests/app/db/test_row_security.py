@@ -15,7 +15,7 @@ from app.identity.keys import make_key
 from app.identity.policy import Role
 from tests.support.authorization import add_base, add_objects
 
-SHARED = frozenset({"base_models", "pending_artifacts", "prices", "workers"})
+SHARED = frozenset({"base_models", "login_steps", "pending_artifacts", "prices", "workers"})
 """Tables of the installation: no row is a team's."""
 
 
@@ -255,7 +255,7 @@ def test_a_request_asks_for_its_key_and_enters_its_team_in_one_round_trip(world,
         assert work.session.scalar(select(func.count()).select_from(Job)) == 2
         event.remove(world.database.engine, "before_cursor_execute", note)
     assert len(seen) == 2
-    assert "tunesmith_find_key" in seen[0]
+    assert "tunesmith_find_caller" in seen[0]
     with world.database.unit_of_work(API) as work:
         with pytest.raises(Unauthorized):
             Services(s.context, work).identity.authenticate(make_key().text)
@@ -271,7 +271,7 @@ def test_a_key_is_found_by_its_hash_alone_and_by_no_other_way(world):
     with world.database.unit_of_work(API) as work:
         assert list(work.session.scalars(select(ApiKey.id))) == []
         found = work.session.execute(
-            text("SELECT team_id FROM tunesmith_find_key((:hash)::bytea)"), {"hash": b"nothing"}
+            text("SELECT team_id FROM tunesmith_find_caller((:hash)::bytea)"), {"hash": b"nothing"}
         )
         assert found.all() == []
 
