@@ -49,9 +49,7 @@ class Exchange:
         caller = self.services.identity.authenticate(key)
         if not caller.may(self._permission):
             what = (
-                "is narrowed to other rights than"
-                if is_allowed(caller.role, self._permission)
-                else "does not include"
+                "is narrowed to other rights than" if is_allowed(caller.role, self._permission) else "does not include"
             )
             raise Forbidden(
                 f"Your API key has the role '{caller.role}' and {what} '{self._permission}'. "

@@ -16,7 +16,6 @@ from app.db.cursor import LazyCursor
 from app.db.scope import OWNER, Scope, ScopedSession, open_session
 from app.logs import logger
 
-
 # A connection that was in use so lately is taken to be alive. One that is not after all fails a request, which may be
 # sent again, and takes the others with it.
 _TRUSTED_SECONDS = 1.0
