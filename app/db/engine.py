@@ -3,14 +3,22 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from time import monotonic
+from typing import Any
 
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import Session
 
 from app.broker import Broker
 from app.contracts.tasks import Queue
+from app.db.cursor import LazyCursor
 from app.db.scope import OWNER, Scope, ScopedSession, open_session
 from app.logs import logger
+
+# A connection that was in use so lately is taken to be alive. One that is not after all fails a request, which may be
+# sent again, and takes the others with it.
+_TRUSTED_SECONDS = 1.0
 
 
 def driver_url(url: str) -> str:
@@ -102,7 +110,6 @@ class Database:
             given,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_pre_ping=True,
             pool_timeout=10,
             connect_args={
                 "application_name": "tunesmith",
@@ -112,9 +119,11 @@ class Database:
                 "keepalives_interval": 2,
                 "keepalives_count": 3,
                 "tcp_user_timeout": 10_000,
+                "cursor_factory": LazyCursor,
                 "options": f"{given.query.get('options', '')} {limit}".strip(),
             },
         )
+        _ping_idle(self.engine)
         self._broker = broker
         self.scope = OWNER
         """Of transactions whose opener names none."""
@@ -142,3 +151,22 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _ping_idle(engine: Engine) -> None:
+    """Before its use, ask a connection that lay idle whether it still lives; SQLAlchemy's own way asks each time."""
+
+    @event.listens_for(engine, "checkin")
+    def note(_: Any, record: Any) -> None:
+        record.info["idle_since"] = monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def check(connection: Any, record: Any, _: Any) -> None:
+        since = record.info.get("idle_since")
+        if since is None or monotonic() - since < _TRUSTED_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            # The pool opens another one, and drops all that are as old.
+            raise InvalidatePoolError from error

@@ -7,25 +7,29 @@ which sees all teams. All is set with `SET LOCAL`: a connection keeps nothing fo
 What crosses teams by its nature says so: `with across_teams(session):`, and a reviewer finds all of it by that name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, event, text
+import psycopg
+from psycopg.rows import dict_row
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 
 API_ROLE = "tunesmith_api"
 WORKER_ROLE = "tunesmith_worker"
 _KEY, _ASKED, _FOUND = "scope", "asked_key", "found_key"
-_ENTER = text("SELECT set_config('role', :role, true), set_config('tunesmith.team_id', :team_id, true)")
+# Both begin a transaction, and each transaction begins so; in the driver's own words, which see `_begin`.
+_ENTER = "SELECT set_config('role', %(role)s, true), set_config('tunesmith.team_id', %(team_id)s, true)"
+# With the question that the first statement of a request asks: role and team in the same round trip.
+_ENTER_BY_KEY = (
+    "SELECT set_config('role', %(role)s, true), set_config('tunesmith.team_id', coalesce(found.team_id, ''), true), "
+    "found.* FROM (SELECT 1) AS one LEFT JOIN LATERAL tunesmith_find_caller(%(sha256)s) AS found ON true"
+)
 # A function of the database that sees over the wall, for this one question: whose is the key with this hash?
 _FIND_KEY = text("SELECT * FROM tunesmith_find_caller(:sha256)")
-# The same question as the first statement of a request: role and team in the same round trip.
-_ENTER_BY_KEY = text(
-    "SELECT set_config('role', :role, true), set_config('tunesmith.team_id', coalesce(found.team_id, ''), true), "
-    "found.* FROM (SELECT 1) AS one LEFT JOIN LATERAL tunesmith_find_caller(:sha256) AS found ON true"
-)
 _SET_TEAM = text("SELECT set_config('tunesmith.team_id', :team_id, true)")
 _SET_ROLE = text("SELECT set_config('role', :role, true)")
 
@@ -61,11 +65,27 @@ def _enter(session: Session, _: SessionTransaction, connection: Connection) -> N
         return
     sha256 = session.info.pop(_ASKED, None)
     if sha256 is None:
-        connection.execute(_ENTER, {"role": scope.role, "team_id": scope.team_id})
+        _begin(connection, _ENTER, {"role": scope.role, "team_id": scope.team_id})
     else:
-        session.info[_FOUND] = (
-            connection.execute(_ENTER_BY_KEY, {"role": scope.role, "sha256": sha256}).mappings().one()
-        )
+        session.info[_FOUND] = _begin(connection, _ENTER_BY_KEY, {"role": scope.role, "sha256": sha256})
+
+
+def _begin(connection: Connection, statement: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Run the first statement of a transaction and give its one row.
+
+    By the driver itself: this is part of every request, and SQLAlchemy would take longer for it than Postgres.
+    """
+    driver: psycopg.Connection[Any] | None = connection.connection.driver_connection
+    if driver is None:
+        raise RuntimeError("a connection without its driver's cannot begin a transaction")
+    try:
+        row = driver.cursor(row_factory=dict_row).execute(statement, values).fetchone()
+    except psycopg.Error:
+        # It cannot succeed in this transaction, and says why as every other statement would: as SQLAlchemy's error,
+        # after a look whether the whole pool is lost.
+        connection.exec_driver_sql(statement, values)
+        raise
+    return row or {}
 
 
 def open_session(session: ScopedSession, scope: Scope) -> ScopedSession:
@@ -84,17 +104,18 @@ def enter_team(session: Session, team_id: str) -> None:
         session.execute(_SET_TEAM, {"team_id": team_id})
 
 
-def find_key(session: Session, sha256: bytes) -> RowMapping | None:
+def find_key(session: Session, sha256: bytes) -> Mapping[str, Any] | None:
     """The key with this hash, of whichever team, as the columns of `tunesmith_find_caller`.
 
     Where the API's session has not begun yet, its transaction begins within the key's team, at no further round trip.
     """
     scope: Scope = session.info.get(_KEY, OWNER)
     if scope.role != API_ROLE or session.in_transaction():
-        return session.execute(_FIND_KEY, {"sha256": sha256}).mappings().one_or_none()
+        row = session.execute(_FIND_KEY, {"sha256": sha256}).mappings().one_or_none()
+        return None if row is None else dict(row)
     session.info[_ASKED] = sha256
     session.connection()
-    found: RowMapping = session.info.pop(_FOUND)
+    found: dict[str, Any] = session.info.pop(_FOUND)
     if found["team_id"] is None:
         return None
     session.info[_KEY] = Scope(scope.role, found["team_id"])

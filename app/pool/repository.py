@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, delete, func, literal_column, select, update
+from sqlalchemy import BindParameter, Interval, Update, bindparam, delete, func, inspect, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -17,6 +17,31 @@ from app.pool.conditions import QUEUED, VALIDATING, claimable, has_status
 _CLAIM_LOCK = 7_001
 _CONTROL_LOCK = 7_002
 _NOT_RUNNING = (VALIDATING, "queued", "paused")
+# What each claim runs is built once: building it takes longer than running it.
+_LOCK_CLAIMS = select(func.pg_advisory_xact_lock(_CLAIM_LOCK))
+
+
+def _take(*, trains: bool) -> Update:
+    # One moment for the whole statement: `started_at` and `claimed_at` are equal on the first claim.
+    moment = func.statement_timestamp()
+    times = {"claimed_at": moment, "started_at": func.coalesce(Job.started_at, moment)} if trains else {}
+    return (
+        # The table, not its class: there are no objects of the session to be looked through.
+        update(inspect(Job).local_table)
+        .where(Job.id == bindparam("job_id"), Job.status == bindparam("from_status"), claimable())
+        .values(
+            status=bindparam("to_status"),
+            fence=Job.fence + 1,
+            owner=bindparam("by"),
+            lease_until=func.clock_timestamp() + bindparam("seconds", type_=Interval),
+            not_before=None,
+            **times,
+        )
+        .returning(Job.fence)
+    )
+
+
+_TAKE, _TAKE_TO_INSPECT = _take(trains=True), _take(trains=False)
 
 
 class PoolRepository:
@@ -25,32 +50,22 @@ class PoolRepository:
 
     def lock_claims(self) -> None:
         """One claim at a time in the whole pool, until the end of the transaction."""
-        self._session.execute(select(func.pg_advisory_xact_lock(_CLAIM_LOCK)))
+        self._session.execute(_LOCK_CLAIMS)
 
     def try_lock_control(self) -> bool:
         return bool(self._session.scalar(select(func.pg_try_advisory_xact_lock(_CONTROL_LOCK))))
 
     def take(self, job_id: str, owner: str, *, from_status: str, to_status: str, lease_seconds: float) -> int | None:
         """Take the lease; the new fence, or None if the job is no longer claimable."""
-        now = func.clock_timestamp()
-        trains = from_status != VALIDATING
-        statement = (
-            update(Job)
-            .where(Job.id == job_id, Job.status == from_status, claimable())
-            .values(
-                status=to_status,
-                fence=Job.fence + 1,
-                owner=owner,
-                lease_until=now + timedelta(seconds=lease_seconds),
-                not_before=None,
-                # One moment for the whole statement: equal on the first claim.
-                claimed_at=func.statement_timestamp() if trains else Job.claimed_at,
-                started_at=func.coalesce(Job.started_at, func.statement_timestamp()) if trains else Job.started_at,
-            )
-            .returning(Job.fence)
-            .execution_options(synchronize_session=False)
-        )
-        return self._session.scalar(statement)
+        statement = _TAKE if from_status != VALIDATING else _TAKE_TO_INSPECT
+        values = {
+            "job_id": job_id,
+            "from_status": from_status,
+            "to_status": to_status,
+            "by": owner,
+            "seconds": timedelta(seconds=lease_seconds),
+        }
+        return self._session.scalar(statement, values)
 
     def count_overtaken(self, job_ids: Sequence[str]) -> None:
         """A worker took a job of the base it held in these jobs' turn."""

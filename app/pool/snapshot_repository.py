@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Interval, Row, and_, bindparam, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session, load_only
 
 from app.db.tables import BaseModelRow, Job, Worker
@@ -34,6 +34,15 @@ _OF_JOBS = (
     Job.preempted_at,
     Job.preempt_reason,
 )
+_ALIVE = Worker.heartbeat_at > func.clock_timestamp() - bindparam("alive_seconds", type_=Interval)
+# Part of each claim, and so built once.
+_MOMENT = select(func.clock_timestamp(), func.sum(Worker.gpus), func.sum(Worker.memory_bytes)).where(_ALIVE)
+_WORKER = select(
+    Worker,
+    select(func.array_agg(BaseModelRow.id))
+    .where(BaseModelRow.weights_sha256 == Worker.resident_base)
+    .scalar_subquery(),
+).where(Worker.id == bindparam("worker_id"), Worker.incarnation == bindparam("incarnation"))
 
 
 class SnapshotRows:
@@ -127,9 +136,7 @@ class SnapshotRows:
 
     def _moment(self) -> tuple[datetime, Capacity]:
         """Now, and the workers that live; drained ones too, as what runs there counts."""
-        row: Any = self._session.execute(
-            select(func.clock_timestamp(), func.sum(Worker.gpus), func.sum(Worker.memory_bytes)).where(self._is_alive())
-        ).one()
+        row: Any = self._session.execute(_MOMENT, {"alive_seconds": timedelta(seconds=self._alive_seconds)}).one()
         now, gpus, memory = row
         return now, Capacity(int(gpus or 0), int(memory or 0))
 
@@ -143,14 +150,7 @@ class SnapshotRows:
     def worker(self, owner: str) -> tuple[Worker, Card] | None:
         """The worker that leases name so, and what it offers; None for one that is not registered."""
         worker_id, _, incarnation = owner.rpartition("/")
-        resident = (
-            select(func.array_agg(BaseModelRow.id))
-            .where(BaseModelRow.weights_sha256 == Worker.resident_base)
-            .scalar_subquery()
-        )
-        found: Any = self._session.execute(
-            select(Worker, resident).where(Worker.id == worker_id, Worker.incarnation == incarnation)
-        ).one_or_none()
+        found: Any = self._session.execute(_WORKER, {"worker_id": worker_id, "incarnation": incarnation}).one_or_none()
         return None if found is None else (found[0], card_of(found[0], frozenset(found[1] or ())))
 
     def waiting_counts(self, now: datetime) -> Counter[str]:

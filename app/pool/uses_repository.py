@@ -29,15 +29,20 @@ LEFT JOIN LATERAL (
     ORDER BY claimed_at DESC
     LIMIT 1
 ) AS last ON true
-WHERE teams.id = ANY (CAST(:team_ids AS varchar[])) OR (CAST(:with_holders AS boolean) AND held.gpus IS NOT NULL)
+WHERE teams.id = ANY (CAST(:team_ids AS varchar[])) {or_holds}
 """
 
 
-def _statement(compared: str) -> TextClause:
-    return text(_USES.format(compared=compared, validating=VALIDATING))
+def _statement(compared: str, or_holds: str) -> TextClause:
+    return text(_USES.format(compared=compared, validating=VALIDATING, or_holds=or_holds))
 
 
-_OF_GPUS, _OF_INSPECTION = _statement("<>"), _statement("=")
+# A text for each case, not one with a parameter for it: so Postgres can keep its plan and need not make one each time.
+_STATEMENTS = {
+    (trains, with_holders): _statement("<>" if trains else "=", "OR held.gpus IS NOT NULL" if with_holders else "")
+    for trains in (True, False)
+    for with_holders in (True, False)
+}
 
 
 def team_uses(
@@ -54,8 +59,7 @@ def team_uses(
     `counts`: how many jobs of a team wait. Quotas are of GPUs, so inspection has none.
     """
     trains = status != VALIDATING
-    values = {"team_ids": sorted(team_ids), "with_holders": with_holders}
-    rows: Any = session.execute(_OF_GPUS if trains else _OF_INSPECTION, values)
+    rows: Any = session.execute(_STATEMENTS[trains, with_holders], {"team_ids": sorted(team_ids)})
     return {
         team_id: TeamUse(
             gpus=gpus or 0,

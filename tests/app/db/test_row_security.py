@@ -3,10 +3,11 @@
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from app.db.base import Base
+from app.db.cursor import LazyCursor
 from app.db.scope import API, WORKER, across_teams, enter_team, team_scope
 from app.db.tables import ApiKey, AuditEvent, File, Job, JobEvent, Team, TunedModel, User
 from app.errors import Unauthorized
@@ -245,15 +246,19 @@ def test_a_request_asks_for_its_key_and_enters_its_team_in_one_round_trip(world,
         _, key = s.identity.create_key(world.teams["a"], "k", Role.VIEWER)
     seen = []
 
-    def note(_connection, _cursor, statement, *_):
-        seen.append(statement)
+    class Noting(LazyCursor):
+        def execute(self, query, *values, **options):
+            seen.append(query)
+            return super().execute(query, *values, **options)
 
-    with world.database.unit_of_work(API) as work:
-        event.listen(world.database.engine, "before_cursor_execute", note)
+    with world.database.unit_of_work(API) as work, world.database.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        connection.close()
+        driver.cursor_factory = Noting
         identity = Services(s.context, work).identity
         assert identity.authenticate(key).team_id == world.teams["a"]
         assert work.session.scalar(select(func.count()).select_from(Job)) == 2
-        event.remove(world.database.engine, "before_cursor_execute", note)
+        driver.cursor_factory = LazyCursor
     assert len(seen) == 2
     assert "tunesmith_find_caller" in seen[0]
     with world.database.unit_of_work(API) as work:

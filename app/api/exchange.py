@@ -1,0 +1,96 @@
+"""One request with its unit of work, from the caller's key to the commit: everything that asks the database.
+
+A handler that is a plain function runs in another thread, and each trip there costs more than a query. So it makes one:
+the same thread looks up the key, checks the right, runs the handler, renders the answer and commits.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.responses import Response
+
+from app.api.idempotency import begin, store
+from app.api.session_cookie import session_text
+from app.db.idempotency import Reservation, forget
+from app.db.scope import team_scope
+from app.errors import Forbidden, Unauthorized
+from app.factory import Services
+from app.identity.caller import Caller
+from app.identity.policy import Permission, is_allowed
+
+
+class Exchange:
+    """Everything but `admitted` and `services` is for the edge. `permission`: what the route asks for, if anything."""
+
+    def __init__(self, request: Request, permission: Permission | None) -> None:
+        context = request.app.state.context
+        # Lazy: connects at the first statement.
+        self.services = Services(context, context.database.open())
+        self.is_finished = False
+        self._request = request
+        self._permission = permission
+        self._caller: Caller | None = None
+
+    def admit(self) -> None:
+        """Look up the key, check the right, and reserve the Idempotency-Key; only the first call does anything.
+
+        `Unauthorized` or `Forbidden` for who may not ask; `Replay` for a request that was answered before. Routes that
+        read their own body have no hash of it yet and call `app.api.idempotency.begin` themselves once they have.
+        """
+        if self._permission is None or self._caller is not None:
+            return
+        scheme, key = get_authorization_scheme_param(self._request.headers.get("authorization"))
+        text = key if scheme.lower() == "bearer" and key else session_text(self._request)
+        if text is None:
+            raise Unauthorized(
+                "You didn't provide an API key. Send it in the header 'Authorization: Bearer YOUR_KEY'.",
+                code="invalid_api_key",
+            )
+        caller = self.services.identity.authenticate(text)
+        if not caller.may(self._permission):
+            what = (
+                "is narrowed to other rights than" if is_allowed(caller.role, self._permission) else "does not include"
+            )
+            raise Forbidden(
+                f"Your API key has the role '{caller.role}' and {what} '{self._permission}'. "
+                "Ask an admin of your team for a key that includes it.",
+                code="insufficient_permissions",
+            )
+        self._caller = caller
+        body_sha256: str | None = getattr(self._request.state, "body_sha256", None)
+        if body_sha256 is not None:
+            begin(self._request, self.services.work, caller, body_sha256=body_sha256)
+
+    def admitted(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a handler, with the caller in the place of this exchange, which stood for it."""
+        self.admit()
+        return {name: self._caller if value is self else value for name, value in values.items()}
+
+    def commit(self) -> None:
+        """What was done so far is in; the connection goes back, and the next statement takes another one."""
+        self.services.work.commit()
+        reservation = self._reservation()
+        if reservation is not None:
+            reservation.is_committed = True
+
+    def finish(self, response: Response) -> None:
+        """The end of a request that succeeded."""
+        reservation = self._reservation()
+        if reservation is not None:
+            store(self.services.work, reservation, response)
+        self.services.work.commit()
+        self.is_finished = True
+
+    def undo(self) -> None:
+        """The end of a request that failed: nothing of it stays but what was committed on the way."""
+        self.services.work.close()
+        reservation = self._reservation()
+        if reservation is not None and reservation.is_committed:
+            with self.services.context.database.unit_of_work(team_scope(reservation.team_id)) as other:
+                forget(other.session, reservation)
+
+    def _reservation(self) -> Reservation | None:
+        reservation: Reservation | None = getattr(self._request.state, "reservation", None)
+        return reservation
