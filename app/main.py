@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
@@ -40,6 +41,7 @@ from app.db.scope import API
 from app.login.provider import OpenIdProvider
 from app.settings import load_settings
 
+_ENDING_THREADS = 40
 # The busiest first: a request is compared with the paths in this order.
 ROUTERS = (
     app.jobs.routes.router,
@@ -100,6 +102,7 @@ def create_app(context: Context, *, generator: Generator | None = None, closes_c
         ],
     )
     api.state.context = context
+    api.state.ending_threads = CapacityLimiter(_ENDING_THREADS)
     api.state.chat = chat
     api.state.openid = openid
     errors.install(api)

@@ -10,6 +10,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 import anyio
+from anyio import to_thread
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import ResponseValidationError
@@ -40,7 +41,7 @@ class WorkRoute(APIRoute):
             try:
                 response = await _answer(handle, request, exchange)
                 if not exchange.is_finished:
-                    await run_in_threadpool(exchange.finish, response)
+                    await _end(request, exchange.finish, response)
             except Replay as replay:
                 return replay.response()
             finally:
@@ -49,7 +50,7 @@ class WorkRoute(APIRoute):
                     if exchange.is_finished:
                         exchange.services.work.close()
                     else:
-                        await run_in_threadpool(exchange.undo)
+                        await _end(request, exchange.undo)
             return response
 
         return run
@@ -83,6 +84,11 @@ class WorkRoute(APIRoute):
         if faults:
             raise ResponseValidationError(errors=faults, body=answer)
         return Response(self.response_field.serialize_json(value), media_type="application/json")
+
+
+async def _end(request: Request, verb: Callable[..., None], *values: Any) -> None:
+    """In a thread kept for that: an end may free a row that the handlers in all other threads wait for."""
+    await to_thread.run_sync(verb, *values, limiter=request.app.state.ending_threads)
 
 
 async def release(request: Request) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -42,7 +42,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(OperationalError, _on_database_away)
+    app.add_exception_handler(DBAPIError, _on_database_fault)
     app.add_exception_handler(PoolTimeout, _on_database_away)
     app.add_exception_handler(OSError, _on_storage_fault)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
@@ -75,6 +75,14 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 async def _on_disconnect(_: Request, __: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it; the number is nginx's for "client closed request"
+
+
+async def _on_database_fault(request: Request, error: Exception) -> JSONResponse:
+    """Away, or the connection was ended in the middle; any other fault of a statement is ours."""
+    assert isinstance(error, DBAPIError)  # noqa: S101 - what the registration promises
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        return await _on_database_away(request, error)
+    raise error
 
 
 async def _on_database_away(_: Request, error: Exception) -> JSONResponse:

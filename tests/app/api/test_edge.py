@@ -1,13 +1,16 @@
 """The edge of a request: an answer of success leaves only after its commit, and nothing is kept open behind it."""
 
+import asyncio
 import threading
 
 import httpx
 import pytest
 from fastapi import APIRouter, Request
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from app.api.dependencies import ServicesDep
@@ -109,6 +112,25 @@ def test_release_commits_and_gives_the_connection_back_in_the_middle(own_client,
         client.post("/slow")
     assert seen["in_use"] == 0
     assert teams(context) & {"before", "after"} == {"before"}
+
+
+def test_requests_that_wait_for_a_row_do_not_keep_its_holder_from_ending(own_client):
+    """Each takes a thread to wait in; the one that holds the lock needs another to commit."""
+    router, build = own_client
+    count = 60
+
+    @router.post("/lock")
+    async def lock(services: ServicesDep) -> dict[str, bool]:
+        await run_in_threadpool(services.work.session.execute, text("SELECT pg_advisory_xact_lock(7)"))
+        return {"locked": True}
+
+    async def ask_all(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return await asyncio.gather(*(client.post("/lock") for _ in range(count)))
+
+    answers = asyncio.run(ask_all(build().app))
+    assert [answer.status_code for answer in answers] == [200] * count
 
 
 def test_many_slow_uploads_do_not_use_up_the_connections(live_server, api_key):
