@@ -11,6 +11,8 @@ from workers.supervisor.engine_process import EngineLost, EngineProcess
 from workers.supervisor.lease import Lease
 
 StopReason = Literal["cancel", "pause", "preempt", "shutdown"]
+EndReason = StopReason | Literal["crowded"]
+"""Why a run was cut short; `crowded`: its engine has no memory for it beside others."""
 
 # From the Stop to the kill. With a heartbeat of 2 s, a cancelled job's GPU is free within 10 s. Who makes way
 # has more time for its checkpoint, as it did nothing to lose its work; the GPU is free within 30 s.
@@ -21,7 +23,7 @@ _LOOK_SECONDS = 0.1
 class Interrupted(Exception):  # noqa: N818 - the state of the run
     """The run is to end before its work is done; `reason` says on whose wish."""
 
-    def __init__(self, reason: StopReason) -> None:
+    def __init__(self, reason: EndReason) -> None:
         super().__init__(reason)
         self.reason = reason
 
