@@ -237,6 +237,7 @@ class House:
                 root=folder / "jobs",
                 shutdown=shutdown,
                 patience=patience or Patience(),
+                look_seconds=0.1,
             )
 
         with ExitStack() as stack:
@@ -290,6 +291,8 @@ class House:
 
 @pytest.fixture
 def house(settings: Settings, tmp_path: Path) -> Iterator[House]:
-    context = open_context(settings.model_copy(update={"heartbeat_seconds": 0.2, "lease_seconds": 6}))
+    # One job at a time: what several do together has tests of its own.
+    changed = {"heartbeat_seconds": 0.2, "lease_seconds": 6, "seats_per_worker": 1}
+    context = open_context(settings.model_copy(update=changed))
     yield House(context, tmp_path)
     context.close()
