@@ -43,6 +43,12 @@ class Settings(BaseModel):
     preempt_after_seconds: float = Field(
         default=300.0, ge=0, description="a job runs so long before it makes way for a higher claim, and between times"
     )
+    seats_per_worker: int = Field(
+        default=4, ge=1, le=64, description="jobs that ride together on one GPU, if they are small and of one base"
+    )
+    seat_max_seconds: float = Field(
+        default=900.0, ge=0, description="a job that is expected to take longer alone rides alone"
+    )
     engine_threads: int | None = Field(default=None, ge=1, description="CPU threads; default: one for each core")
     engine_dtype: Literal["bfloat16", "float32"] | None = Field(
         default=None, description="of the base; default: bfloat16 where the device computes in it"

@@ -47,10 +47,11 @@ def drain_command(
         worker = client.post(f"/v1/pool/workers/{worker_id}/drain", {"checkpoint": checkpoint})
     if session.as_json:
         session.show(worker)
-    elif worker["job"] is None:
+    elif not worker["jobs"]:
         print(f"{worker_id} is idle and claims nothing more")
     else:
-        what = "checkpoints its job and lets go" if checkpoint else "finishes its job"
+        its = "its job" if len(worker["jobs"]) == 1 else f"its {len(worker['jobs'])} jobs"
+        what = f"checkpoints {its} and lets go" if checkpoint else f"finishes {its}"
         print(f"{worker_id} claims nothing more; it {what}")
 
 
@@ -103,11 +104,11 @@ def _number_or_none(name: str, value: str) -> int | None:
 
 
 def _worker_row(worker: Mapping[str, Any]) -> dict[str, Any]:
-    job, memory = worker["job"], worker["memory_bytes"]
+    memory = worker["memory_bytes"]
     return {
         "id": worker["id"],
         "status": worker["status"],
-        "runs": None if job is None else job["id"] or f"a job of {job['team']}",
+        "runs": ", ".join(job["id"] or f"a job of {job['team']}" for job in worker["jobs"]) or None,
         "gpus": worker["gpus"],
         "memory": None if memory is None else size_text(memory),
         "capability": worker["compute_capability"],

@@ -139,11 +139,14 @@ class Finished(Contract):
 
 
 class Stopped(Contract):
-    """The run ended early because it was told to; a checkpoint was reported before if a step was done."""
+    """The run ended early because it was told to; a checkpoint was reported before if a step was done.
+
+    `crowded`: nobody told it to. The device's memory is too small for all runs together, and this one was to leave.
+    """
 
     kind: Literal["stopped"] = "stopped"
     run_id: str
-    reason: Literal["cancel", "pause", "preempt", "shutdown"]
+    reason: Literal["cancel", "pause", "preempt", "shutdown", "crowded"]
     step: int
 
 

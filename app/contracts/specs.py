@@ -220,9 +220,10 @@ class GenerateSpec(Contract):
 
 
 class Stop(Contract):
-    """Ends the current run at the next micro-batch, with a checkpoint of the last finished step."""
+    """Ends a run at the next micro-batch, with a checkpoint of the last finished step; other runs go on."""
 
     kind: Literal["stop"] = "stop"
+    run_id: str | None = Field(default=None, description="None: every run")
     reason: Literal["cancel", "pause", "preempt", "shutdown"]
 
 
@@ -234,7 +235,7 @@ class LoadBase(Contract):
 
 
 class Exit(Contract):
-    """Leave after the current command."""
+    """Leave when all runs begun before are over."""
 
     kind: Literal["exit"] = "exit"
 

@@ -1,6 +1,6 @@
 """Brings a database to this version's shape: `python -m app.db.migrate`, or `upgrade(url)` from code.
 
-Processes of the release before go on working meanwhile (decision 0015), so nothing here may hold them up for long.
+Processes of the release before go on working meanwhile (decision 0013), so nothing here may hold them up for long.
 """
 
 import time

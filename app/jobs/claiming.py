@@ -1,5 +1,6 @@
 """From a claimed row to a worker's task, and from an inspected dataset to a queued job."""
 
+from dataclasses import asdict
 from typing import Any
 
 from app.bases.schemas import base_kind
@@ -16,13 +17,14 @@ from app.db.tables import BaseModelRow, Job
 from app.files.service import FileService
 from app.jobs import event_texts
 from app.jobs.ending import JobEndings
-from app.jobs.estimates import JobEstimates, Plan
+from app.jobs.estimates import EstimateObject, JobEstimates, Plan
 from app.jobs.evaluable import check_evaluable
 from app.jobs.footprint import least_compute_capability, least_memory_bytes
 from app.jobs.hyperparameters import Resolved, RunFacts, resolve
 from app.jobs.ledger import JobLedger
 from app.jobs.parents import Unsuited, check_recipe, head_labels
 from app.jobs.repository import JobRepository
+from app.jobs.riding import ride_of
 from app.jobs.states import Event, JobPurpose
 from app.jobs.training_spec import training_spec
 from app.jobs.unusual import unusual
@@ -185,6 +187,9 @@ class JobClaims:
         base, spec = self._bases.get(job.base_id), job.spec or {}
         job.memory_bytes = least_memory_bytes(base.parameters, spec, trains=job.purpose == JobPurpose.TRAINING)
         job.compute_capability = least_compute_capability(spec)
+        if job.purpose == JobPurpose.TRAINING:
+            ride = ride_of(spec, EstimateObject.model_validate(job.estimate), parameters=base.parameters)
+            job.riding = None if ride is None else asdict(ride)
 
     def _refine_estimate(self, job: Job, base: BaseModelRow, report: DatasetReport, resolved: Resolved) -> None:
         """Now that rows and steps are known."""

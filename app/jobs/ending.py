@@ -40,10 +40,16 @@ class JobEndings:
         self._max_attempts = max_attempts
         self._max_losses = max_losses
 
-    def release(self, job: Job, actor: str) -> None:
-        """The holder lets go in good order: back to the queue at once if work remains."""
+    def release(self, job: Job, actor: str, *, is_crowded: bool = False) -> None:
+        """The holder lets go in good order: back to the queue at once if work remains.
+
+        `is_crowded`: for want of memory beside others, so that it rides alone from now on.
+        """
         reason = job.preempt_reason
         said = event_texts.REQUEUED if reason is None else event_texts.made_way(reason)
+        if is_crowded:
+            job.riding = None
+            said = event_texts.CROWDED
         self._ledger.apply(job, Event.REQUEUE, actor, said)
         self.free(job)
         if job.status == Status.QUEUED:
@@ -64,11 +70,14 @@ class JobEndings:
         said = event_texts.attempt_lost(error.message, job.attempts, self._max_attempts, delay)
         self._go_back(job, actor, error.message, said, delay)
 
-    def lose(self, job: Job, actor: str, reason: str) -> None:
+    def lose(self, job: Job, actor: str, reason: str, *, rides_alone: bool = False) -> None:
         """The worker is gone, for which the job is not to blame: no attempt is counted, yet there is a limit.
 
-        A job that takes whole machines down with it would otherwise do so for ever.
+        A job that takes whole machines down with it would otherwise do so for ever. `rides_alone`: several were there,
+        and one of them may be to blame after all; the next time each is alone, and pays for itself.
         """
+        if rides_alone:
+            job.riding = None
         if self._needs_no_other(job, actor):
             return
         job.losses += 1
@@ -77,7 +86,10 @@ class JobEndings:
             self.fail(job, actor, WorkerError(kind="fatal", code="worker_lost", message=message))
             return
         delay = backoff_seconds(job.losses)
-        self._go_back(job, actor, reason, event_texts.worker_lost(reason, job.losses, self._max_losses, delay), delay)
+        said = event_texts.worker_lost(reason, job.losses, self._max_losses, delay)
+        if rides_alone:
+            said += event_texts.RIDES_ALONE
+        self._go_back(job, actor, reason, said, delay)
 
     def _needs_no_other(self, job: Job, actor: str) -> bool:
         """Whether the job is over or paused, so that the end of its attempt is only to be noted."""

@@ -13,6 +13,11 @@ PAUSED = "Fine-tuning job paused"
 RESUMED = "Fine-tuning job resumed"
 GOES_ON = "Fine-tuning job goes on"
 REQUEUED = "The worker let go of the job; it waits in the queue"
+CROWDED = (
+    "The GPU's memory is too small for all jobs that shared it. This one makes way: it waits in the queue and goes on "
+    "from its last checkpoint, with a GPU of its own"
+)
+RIDES_ALONE = ". It shared its GPU, and has one of its own from now on"
 EVALUATION_CANCELLED = "Evaluation cancelled"
 _MAX_NAMED_ROWS = 10
 

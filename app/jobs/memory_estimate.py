@@ -6,6 +6,7 @@ arXiv 2205.05198, without attention scores, which our attention does not keep).
 """
 
 import math
+from dataclasses import dataclass
 
 BASIS = "from the base's parameter count, rough; the engine works it out from its shapes before the run starts"
 _RUNTIME_BYTES = {"cpu": 450 * 2**20}
@@ -17,8 +18,25 @@ _LINEAR_LAYERS = 7  # of a block: four of attention, three of the gated product
 _MEAN_WIDTHS = 5.3  # in + out of these layers on average, in hidden units
 
 
+@dataclass(frozen=True)
+class MemoryParts:
+    """Bytes of a run, by who else could use them."""
+
+    base: int
+    """With the libraries around it: once for all runs of a process."""
+    trained: int
+    activations: int
+    """Of one micro-batch, free between two steps."""
+
+
 def memory_bytes(*, parameters: int, rank: int | None, is_4_bit: bool, device_kind: str | None) -> int:
     """`rank` None: every weight is trained. `device_kind` None: that of a GPU."""
+    parts = memory_parts(parameters=parameters, rank=rank, is_4_bit=is_4_bit, device_kind=device_kind)
+    return parts.base + parts.trained + parts.activations
+
+
+def memory_parts(*, parameters: int, rank: int | None, is_4_bit: bool, device_kind: str | None) -> MemoryParts:
+    """As `memory_bytes`."""
     is_cpu = device_kind == "cpu"
     layers, hidden = _shape(parameters)
     bytes_each = 4.0 if is_cpu else 2.0
@@ -27,7 +45,7 @@ def memory_bytes(*, parameters: int, rank: int | None, is_4_bit: bool, device_ki
     tokens = _MICRO_BATCH_TOKENS["cpu"] if is_cpu else _MICRO_BATCH_TOKENS_OF_GPU
     activations = 34 * (bytes_each / 2) * tokens * hidden * layers
     runtime = _RUNTIME_BYTES["cpu"] if is_cpu else _RUNTIME_BYTES_OF_GPU
-    return round(runtime + base + trained * _MASTER_BYTES + activations)
+    return MemoryParts(round(runtime + base), round(trained * _MASTER_BYTES), round(activations))
 
 
 def _shape(parameters: int) -> tuple[int, float]:

@@ -23,6 +23,10 @@ class QueueObject(BaseModel):
         description="a worker is free; or the queue was played through; or the mean length of the jobs before was taken"
     )
     estimated_start_reason: str | None = Field(description="why there is no estimate")
+    worker: str | None = Field(description="that runs it; null unless the job runs")
+    rides_with: int | None = Field(
+        description="other jobs, of any team, that share the worker's process and GPU; null unless the job runs"
+    )
 
 
 def queue_object(standing: Standing) -> QueueObject:
@@ -39,4 +43,6 @@ def queue_object(standing: Standing) -> QueueObject:
         estimated_start=None if forecast is None or forecast.start is None else unix_seconds(forecast.start),
         estimated_start_basis=None if forecast is None else forecast.basis,
         estimated_start_reason=None if forecast is None else forecast.reason,
+        worker=standing.worker_id,
+        rides_with=standing.rides_with,
     )

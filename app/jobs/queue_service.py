@@ -9,11 +9,13 @@ from app.db.scope import across_teams
 from app.db.tables import Job
 from app.identity.caller import Caller
 from app.jobs.queue_repository import QueueRepository
+from app.jobs.riding import where_it_runs
 from app.jobs.service import JobService
 from app.jobs.speeds import Speeds, Work
 from app.jobs.states import Status
 from app.pool.fairshare import explain
 from app.pool.lookahead import Engaged, front_of, start_in_seconds
+from app.pool.preemption import by_worker
 from app.pool.service import PoolService
 from app.pool.snapshot import Snapshot
 from app.pool.standing import counts_before
@@ -38,13 +40,16 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Standing:
-    """A job's place. Places and forecast are None unless it waits for a GPU."""
+    """A job's place. Places and forecast are None unless it waits for a GPU, worker and company unless it runs."""
 
     job: Job
     why: str
     own_before: int | None = None
     others_before: int | None = None
     forecast: Forecast | None = None
+    worker_id: str | None = None
+    rides_with: int | None = None
+    """Other jobs in the same process, of any team."""
 
 
 class QueueService:
@@ -57,6 +62,9 @@ class QueueService:
     def standing(self, caller: Caller, job_id: str) -> Standing:
         """`NotFound` if there is no such job of the caller's team."""
         job = self._jobs.get(caller, job_id)
+        if job.status == Status.RUNNING and job.owner is not None:
+            worker_id, others = job.owner.partition("/")[0], self._pool.riding_beside(job)
+            return Standing(job, where_it_runs(worker_id, others), worker_id=worker_id, rides_with=others)
         if job.status != Status.QUEUED:
             return Standing(job, _WORDS.get(Status(job.status), "The job is over."))
         snapshot = self._pool.snapshot_around(job)
@@ -71,7 +79,8 @@ class QueueService:
 
     def _forecast(self, job: Job, before: int) -> Forecast:
         snapshot, running, free, now = self._pool.look_ahead(min(before, LOOKED_THROUGH) + 1)
-        workers = len(running) + len(free)
+        seated = by_worker(running)
+        workers = len(seated) + len(free)
         if not workers:
             return Forecast(None, reason="No worker of the pool is there.")
         if before > LOOKED_THROUGH:
@@ -87,11 +96,13 @@ class QueueService:
             durations[one.job_id] = seconds or 0.0
         engaged = [Engaged(card, 0.0) for card in free]
         left = self._repository.remaining_seconds(one.job_id for one in running)
-        for holder in running:
-            ends_in = _ends_in(works[holder.job_id], *left[holder.job_id], speeds)
-            if ends_in is None:
-                return _unmeasured(works[holder.job_id], "a job that runs")
-            engaged.append(Engaged(holder.card, ends_in, holder.team_id))
+        for riders in seated:
+            ends = {one.job_id: _ends_in(works[one.job_id], *left[one.job_id], speeds) for one in riders}
+            unknown = next((job_id for job_id, seconds in ends.items() if seconds is None), None)
+            if unknown is not None:
+                return _unmeasured(works[unknown], "a job that runs")
+            last = max(seconds for seconds in ends.values() if seconds is not None)
+            engaged.append(Engaged(riders[0].card, last, frozenset(one.team_id for one in riders)))
         seconds = start_in_seconds(front, job.id, tuple(engaged), durations)
         if seconds is None:
             return Forecast(None, reason="No worker that is there now will take it: see why it waits.")

@@ -1,6 +1,6 @@
 """All SQL of jobs, their events, metrics and checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -192,6 +192,16 @@ class JobRepository:
             .with_for_update()
             .execution_options(populate_existing=True)
         ).all()
+
+    def shared_owners(self, owners: Iterable[str | None]) -> frozenset[str | None]:
+        """Of these holders, those that hold more than one job."""
+        query = (
+            select(Job.owner)
+            .where(Job.owner.in_({owner for owner in owners if owner is not None}))
+            .group_by(Job.owner)
+            .having(func.count() > 1)
+        )
+        return frozenset(self._session.scalars(query))
 
     def now(self) -> Function[datetime]:
         """The database's clock, for columns that are set to it."""

@@ -30,7 +30,7 @@ from app.jobs.repository import JobRepository
 from app.jobs.results import JobResults
 from app.jobs.states import Event, Status
 from app.jobs.worker_messages import Directive, PublishedAdapter, TrainingTask, ValidationTask
-from app.pool.service import PoolService
+from app.pool.service import Claim, PoolService
 from app.registry.service import RegistryService
 from app.reports.words import summary
 from app.usage.budgets import BudgetService
@@ -119,8 +119,9 @@ class JobWorkerService:
         returned although others may wait: the queue is rung again.
         """
         claim = self._pool.claim(owner, from_status=Status.QUEUED, to_status=Status.RUNNING)
-        if claim is None:
-            return None
+        return None if claim is None else self._begin(claim)
+
+    def _begin(self, claim: Claim) -> TrainingTask | None:
         job = self._held(claim.job_id, claim.fence)
         self._ledger.started(job, _actor(job))
         self._usage.begin_lease(job)
@@ -130,6 +131,11 @@ class JobWorkerService:
             self._endings.fail(job, _actor(job), _missing(error))
             self._work.ring(Queue.GPU)
             return None
+
+    def claim_companion(self, owner: str) -> TrainingTask | None:
+        """As `claim_training`, of a worker that runs something: a job that may ride beside that; None if none may."""
+        claim = self._pool.claim_companion(owner, from_status=Status.QUEUED, to_status=Status.RUNNING)
+        return None if claim is None else self._begin(claim)
 
     def heartbeat(self, job_id: str, fence: int) -> Directive:
         """Renew the lease and learn what the job's owner wants. FENCED (no exception) if it is lost."""
@@ -219,23 +225,31 @@ class JobWorkerService:
         else:
             self._endings.fail(job, _actor(job), error)
 
-    def release(self, job_id: str, fence: int) -> None:
-        """Give up the lease after a stop; a running job goes back to the queue without counting an attempt."""
+    def release(self, job_id: str, fence: int, *, is_crowded: bool = False) -> None:
+        """Give up the lease after a stop (`is_crowded`: for want of memory beside others); no attempt is counted."""
         job = self._held(job_id, fence)
-        self._endings.release(job, _actor(job))
+        self._endings.release(job, _actor(job), is_crowded=is_crowded)
+
+    def lose_shared(self, job_id: str, fence: int, message: str) -> None:
+        """The engine died with several jobs on it, one of them to blame: a loss for each, which then rides alone."""
+        job = self._held(job_id, fence)
+        self._endings.lose(job, _actor(job), message, rides_alone=True)
 
     def reap(self) -> int:
         """End leases that ran out (control role); returns how many."""
         expired = self._repository.lock_expired(_REAPED_AT_ONCE)
+        shared = self._repository.shared_owners(job.owner for job in expired)
         for job in expired:
-            self._endings.lose(job, "system", f"lease expired: nothing was heard from worker {job.owner}")
+            said = f"lease expired: nothing was heard from worker {job.owner}"
+            self._endings.lose(job, "system", said, rides_alone=job.owner in shared)
         return len(expired)
 
     def release_previous(self, worker_id: str, incarnation: str) -> int:
         """A worker has started anew: end at once what its earlier incarnations held; returns how many."""
         held = self._repository.lock_of_worker(worker_id, but_not=f"{worker_id}/{incarnation}")
         for job in held:
-            self._endings.lose(job, f"worker:{worker_id}", f"worker {worker_id} was started anew")
+            said = f"worker {worker_id} was started anew"
+            self._endings.lose(job, f"worker:{worker_id}", said, rides_alone=len(held) > 1)
         return len(held)
 
     def enforce_budgets(self) -> int:

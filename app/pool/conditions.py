@@ -62,4 +62,5 @@ def running_job(job: Job, worker: Worker, now: datetime) -> RunningJob:
         ran_seconds=since(job.claimed_at),
         made_way_seconds_ago=since(job.preempted_at),
         is_asked=job.preempt_reason is not None,
+        worker_id=worker.id,
     )

@@ -1,7 +1,7 @@
 """When a waiting job should start: the picks of the next GPUs that become free, played through.
 
 Each GPU that ends its job takes what `choose` gives it, for as long as earlier jobs say that such a job takes. Nobody
-joins the queue meanwhile and no worker comes or goes: it is a forecast, not a promise.
+rides beside others, nobody joins the queue meanwhile and no worker comes or goes: it is a forecast, not a promise.
 """
 
 import heapq
@@ -20,8 +20,8 @@ class Engaged:
 
     card: Card
     free_in_seconds: float
-    team_id: str | None = None
-    """Whose job it runs."""
+    team_ids: frozenset[str] = frozenset()
+    """Whose jobs it runs."""
 
 
 def front_of(snapshot: Snapshot, job_id: str) -> Snapshot:
@@ -49,10 +49,8 @@ def start_in_seconds(
     number = len(ends)
     while ends and job_id in waiting:
         now, _, worker = heapq.heappop(ends)
-        if worker.team_id is not None and worker.team_id in teams:
-            use = teams[worker.team_id]
-            memory = max(0, use.memory_bytes - (worker.card.memory_bytes or 0))
-            teams[worker.team_id] = replace(use, gpus=max(0, use.gpus - 1), memory_bytes=memory)
+        for team_id in worker.team_ids & teams.keys():
+            teams[team_id] = teams[team_id].without(worker.card)
         idle.append(worker)
         for free in tuple(idle):
             job = _next(snapshot, waiting, teams, free.card, now)
@@ -72,7 +70,7 @@ def start_in_seconds(
             number += 1
             card = replace(free.card, resident=frozenset({job.base_id}))
             seconds = max(_LEAST_SECONDS, durations[job.job_id])
-            heapq.heappush(ends, (now + seconds, number, Engaged(card, now + seconds, job.team_id)))
+            heapq.heappush(ends, (now + seconds, number, Engaged(card, now + seconds, frozenset({job.team_id}))))
     return None
 
 

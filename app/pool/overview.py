@@ -11,16 +11,22 @@ WorkerState = Literal["idle", "busy", "draining", "lost"]
 
 
 @dataclass(frozen=True)
+class RunView:
+    """A job that runs there; both None where they are not the viewer's to see."""
+
+    job_id: str | None
+    team_id: str | None
+
+
+@dataclass(frozen=True)
 class WorkerView:
-    """A worker as the pool shows it. `job_id` and `team_id` are None where they are not the viewer's to see."""
+    """A worker as the pool shows it, with the jobs that ride there, the first to come first."""
 
     worker_id: str
     host: str
     state: WorkerState
     drain: str | None
-    is_busy: bool
-    job_id: str | None
-    team_id: str | None
+    runs: tuple[RunView, ...]
     device: dict[str, Any]
     gpus: int
     memory_bytes: int | None
@@ -28,6 +34,9 @@ class WorkerView:
     bases: tuple[str, ...] | None
     resident_bases: tuple[str, ...]
     silent_seconds: float
+
+
+_HIDDEN = RunView(None, None)
 
 
 @dataclass(frozen=True)
@@ -53,20 +62,17 @@ def look(
     """What a member of this team may see; `sees_all` for those who run the pool."""
     base_ids = repository.base_ids()
     workers = []
-    for worker, silent_seconds, job_id, of_team in repository.workers():
-        is_busy = job_id is not None
-        may_see = sees_all or of_team == team_id
+    for worker, silent_seconds, held in repository.workers():
+        runs = (RunView(job_id, of_team) if sees_all or of_team == team_id else _HIDDEN for job_id, of_team in held)
         workers.append(
             WorkerView(
                 worker_id=worker.id,
                 host=worker.host,
                 state=_state(
-                    is_alive=silent_seconds < lease_seconds, is_drained=worker.drain is not None, is_busy=is_busy
+                    is_alive=silent_seconds < lease_seconds, is_drained=worker.drain is not None, is_busy=bool(held)
                 ),
                 drain=worker.drain,
-                is_busy=is_busy,
-                job_id=job_id if may_see else None,
-                team_id=of_team if may_see else None,
+                runs=tuple(runs),
                 device=worker.device,
                 gpus=worker.gpus,
                 memory_bytes=worker.memory_bytes,

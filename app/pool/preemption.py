@@ -3,7 +3,7 @@
 Rules: the claimant is of high priority and finds no free worker. A job of its own team makes way if it is of a lower
 priority. A job of another team makes way if that team uses more than its weighted share of the pool and the claimant's
 team would stay within its own. Nobody makes way before it has run for a while, nor twice within that time, and only
-one job of the pool does at a time. Above all, the GPU must then go to the claimant: `pick` is asked.
+one worker of the pool is cleared at a time. Above all, the GPU must then go to the claimant: `pick` is asked.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,49 +29,64 @@ class RunningJob:
     made_way_seconds_ago: float = float("inf")
     is_asked: bool = False
     """It was asked to let go and has not yet."""
+    worker_id: str = ""
+    """Empty: it is alone on its worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preemption:
-    """Who shall make way, for whom, on which worker, and why in words for the one who does."""
+    """Who shall make way on one worker, for whom, and why in words for each of them."""
 
-    victim: RunningJob
+    victims: tuple[RunningJob, ...]
+    """All that ride there: with one of them left the GPU would not be free."""
     claimant: WaitingJob
-    reason: str
+    reasons: tuple[str, ...]
+
+    @property
+    def victim(self) -> RunningJob:
+        """The first to be weighed."""
+        return self.victims[0]
 
 
-def victim(
+def victims(
     snapshot: Snapshot, running: tuple[RunningJob, ...], *, free: tuple[Card, ...], rest_seconds: float
 ) -> Preemption | None:
-    """The one job that shall make way now; None if none shall.
+    """The one job that shall make way now, with all that ride beside it; None if none shall.
 
     `snapshot` names no worker; `free` are the workers that could claim. `rest_seconds`: so long a job runs before it
-    makes way, and between two times.
+    makes way, and between two times. Whoever rides beside one that makes way must be one that would itself.
     """
     if any(job.is_asked for job in running):
         return None
+    seated = by_worker(running)
     for claimant in _claimants(snapshot, free):
         for job in sorted(running, key=lambda one: _order(snapshot, claimant, one)):
-            if min(job.ran_seconds, job.made_way_seconds_ago) < rest_seconds or not fits(claimant, job.card):
+            (all_there,) = (riders for riders in seated if job in riders)
+            rested = min(min(one.ran_seconds, one.made_way_seconds_ago) for one in all_there)
+            if rested < rest_seconds or not fits(claimant, job.card):
                 continue
-            reason = _reason(snapshot, claimant, job)
-            if reason is not None and is_claimants(snapshot, claimant, job):
-                return Preemption(job, claimant, reason)
+            reasons = tuple(reason for one in all_there if (reason := _reason(snapshot, claimant, one)) is not None)
+            if len(reasons) == len(all_there) and is_claimants(snapshot, claimant, all_there):
+                return Preemption(all_there, claimant, reasons)
     return None
 
 
-def is_claimants(snapshot: Snapshot, claimant: WaitingJob, job: RunningJob) -> bool:
-    """Whether the GPU of `job` would go to the claimant, were it free and `job` back in the queue."""
-    use = snapshot.use(job.team_id)
-    memory = max(0, use.memory_bytes - (job.card.memory_bytes or 0))
-    back = WaitingJob(job.job_id, job.team_id, job.priority, 0.0, job.base_id, job.needs)
-    after = replace(
-        snapshot,
-        waiting=(*snapshot.waiting, back),
-        teams={**snapshot.teams, job.team_id: replace(use, gpus=max(0, use.gpus - 1), memory_bytes=memory)},
-        worker=job.card,
-    )
+def is_claimants(snapshot: Snapshot, claimant: WaitingJob, jobs: tuple[RunningJob, ...]) -> bool:
+    """Whether the GPU of `jobs` would go to the claimant, were it free and they back in the queue."""
+    card = jobs[0].card
+    back = (WaitingJob(job.job_id, job.team_id, job.priority, 0.0, job.base_id, job.needs) for job in jobs)
+    left = {job.team_id: snapshot.use(job.team_id).without(card) for job in jobs}
+    after = replace(snapshot, waiting=(*snapshot.waiting, *back), teams={**snapshot.teams, **left}, worker=card)
     return pick(after) == claimant.job_id
+
+
+def by_worker(running: Iterable[RunningJob]) -> list[tuple[RunningJob, ...]]:
+    """Those that ride together."""
+    found: dict[str, tuple[RunningJob, ...]] = {}
+    for job in running:
+        key = job.worker_id or job.job_id
+        found[key] = (*found.get(key, ()), job)
+    return list(found.values())
 
 
 def entitled_gpus(snapshot: Snapshot, team_id: str) -> float:

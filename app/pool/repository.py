@@ -124,19 +124,21 @@ class PoolRepository:
     def delete_worker(self, worker_id: str, incarnation: str) -> None:
         self._session.execute(delete(Worker).where(Worker.id == worker_id, Worker.incarnation == incarnation))
 
-    def workers(self) -> Sequence[tuple[Worker, float, str | None, str | None]]:
-        """Every worker, the seconds since its last sign of life, and the job it holds with the job's team."""
+    def workers(self) -> list[tuple[Worker, float, list[tuple[str, str]]]]:
+        """Every worker, the seconds since its last sign of life, and the jobs it holds with their teams."""
         silence = func.extract("epoch", func.clock_timestamp() - Worker.heartbeat_at)
         statement = (
             select(Worker, silence, Job.id, Job.team_id)
             .outerjoin(Job, Job.owner == Worker.id + "/" + Worker.incarnation)
-            .order_by(Worker.id)
+            .order_by(Worker.id, Job.claimed_at, Job.id)
         )
+        found: dict[str, tuple[Worker, float, list[tuple[str, str]]]] = {}
         with across_teams(self._session):
-            return [
-                (worker, float(seconds), job_id, team_id)
-                for worker, seconds, job_id, team_id in self._session.execute(statement)
-            ]
+            for worker, seconds, job_id, team_id in self._session.execute(statement):
+                _, _, jobs = found.setdefault(worker.id, (worker, float(seconds), []))
+                if job_id is not None:
+                    jobs.append((job_id, team_id))
+        return list(found.values())
 
     def base_ids(self) -> dict[str, list[str]]:
         """Ids of the registered bases by the hash of their weights."""

@@ -24,7 +24,8 @@ class PoolWorkerObject(BaseModel):
     compute_capability: str | None
     bases: list[str] | None = Field(description="on its disk; null if it has not said")
     resident_bases: list[str] = Field(description="ids of the base in its engine's memory")
-    job: PoolRunObject | None
+    job: PoolRunObject | None = Field(description="the first of `jobs`")
+    jobs: list[PoolRunObject] = Field(description="that run there; several share the GPU in one process")
     last_heard_seconds: float
     device: dict[str, Any]
 
@@ -87,7 +88,7 @@ class LimitsObject(BaseModel):
 def pool_object(view: PoolView) -> PoolObject:
     alive = [worker for worker in view.workers if worker.state != "lost"]
     gpus = sum(worker.gpus for worker in alive)
-    busy = sum(worker.gpus for worker in alive if worker.is_busy)
+    busy = sum(worker.gpus for worker in alive if worker.runs)
     return PoolObject(
         workers=[worker_object(worker) for worker in view.workers],
         utilisation=UtilisationObject(gpus=gpus, busy=busy, share=busy / gpus if gpus else None),
@@ -98,6 +99,7 @@ def pool_object(view: PoolView) -> PoolObject:
 
 def worker_object(worker: WorkerView) -> PoolWorkerObject:
     capability = worker.compute_capability
+    jobs = [{"id": run.job_id, "team": run.team_id or "another team"} for run in worker.runs]
     return PoolWorkerObject.model_validate(
         {
             "id": worker.worker_id,
@@ -109,7 +111,8 @@ def worker_object(worker: WorkerView) -> PoolWorkerObject:
             "compute_capability": None if capability is None else f"{capability // 10}.{capability % 10}",
             "bases": None if worker.bases is None else list(worker.bases),
             "resident_bases": list(worker.resident_bases),
-            "job": {"id": worker.job_id, "team": worker.team_id or "another team"} if worker.is_busy else None,
+            "job": jobs[0] if jobs else None,
+            "jobs": jobs,
             "last_heard_seconds": round(worker.silent_seconds, 1),
             "device": worker.device,
         }

@@ -13,10 +13,12 @@ from app.db.tables import Job
 from app.errors import NotFound
 from app.identity.caller import Caller
 from app.identity.policy import Permission, is_allowed
-from app.pool.fairshare import HIGH, choose
+from app.pool.fairshare import HIGH, Choice, choose
 from app.pool.overview import PoolView, WorkerView, look
-from app.pool.preemption import Preemption, RunningJob, is_claimants, victim
+from app.pool.preemption import Preemption, RunningJob, is_claimants, victims
 from app.pool.repository import PoolRepository
+from app.pool.riders_repository import RidersRepository
+from app.pool.riding import Seats, may_join, takes_company
 from app.pool.snapshot import Card, Snapshot
 from app.pool.snapshot_repository import SnapshotRows
 
@@ -60,6 +62,7 @@ class PoolService:
         self._audit = audit
         self._settings = context.settings
         self._repository = PoolRepository(work.session)
+        self._riders = RidersRepository(work.session)
         self._rows = SnapshotRows(work.session, alive_seconds=context.settings.lease_seconds)
 
     def claim(self, owner: str, *, from_status: str, to_status: str) -> Claim | None:
@@ -76,8 +79,34 @@ class PoolService:
             if row.drain is not None:
                 return None
         choice = choose(self._rows.for_claim(from_status, card))
-        if choice is None:
+        return None if choice is None else self._take(choice, owner, from_status=from_status, to_status=to_status)
+
+    def claim_companion(self, owner: str, *, from_status: str, to_status: str) -> Claim | None:
+        """As `claim`, for a worker that runs something: the job that it would be given next, if that may ride along.
+
+        None where it may not: then the GPU goes to it when it is free, and nobody else gets in between.
+        """
+        seats = Seats(self._settings.seats_per_worker, self._settings.seat_max_seconds)
+        riders = self._riders.of_owner(owner)
+        if not takes_company(riders, seats):
             return None
+        base_ids = self._riders.base_ids(riders[0].weights_sha256)
+        if not self._riders.is_awaited(base_ids):
+            return None
+        self._repository.lock_claims()
+        worker = self._rows.worker(owner)
+        riders = self._riders.of_owner(owner)
+        if worker is None or worker[0].drain is not None or not takes_company(riders, seats):
+            return None
+        card = replace(worker[1], resident=base_ids)
+        teams = {rider.team_id for rider in riders}
+        choice = choose(self._rows.for_claim(from_status, card, leaving=teams))
+        offered = replace(seats, memory_bytes=card.memory_bytes)
+        if choice is None or not may_join(self._riders.of_job(choice.job.job_id), riders, offered):
+            return None
+        return self._take(choice, owner, from_status=from_status, to_status=to_status)
+
+    def _take(self, choice: Choice, owner: str, *, from_status: str, to_status: str) -> Claim | None:
         fence = self._repository.take(
             choice.job.job_id,
             owner,
@@ -90,6 +119,13 @@ class PoolService:
             return None
         self._repository.count_overtaken([job.job_id for job in choice.overtaken])
         return Claim(choice.job.job_id, fence)
+
+    def riding_beside(self, job: Job) -> int:
+        """How many other jobs the process of this one's holder works for, of any team."""
+        if job.owner is None:
+            return 0
+        with across_teams(self._work.session):
+            return max(0, self._riders.beside(job.owner) - 1)
 
     def snapshot_around(self, job: Job) -> Snapshot:
         """Jobs that wait for a GPU, as far as they say where this one stands."""
@@ -170,19 +206,20 @@ class PoolService:
         return self._repository.try_lock_control()
 
     def make_way(self) -> Preemption | None:
-        """Ask at most one running job to let go for one of a higher claim; what was decided, or None."""
+        """Ask the jobs of at most one worker to let go for one of a higher claim; what was decided, or None."""
         if not self._rows.has_urgent(HIGH):
             return None
         self._repository.lock_claims()
         snapshot, running, free = self._rows.for_preemption()
-        found = victim(snapshot, running, free=free, rest_seconds=self._settings.preempt_after_seconds)
+        found = victims(snapshot, running, free=free, rest_seconds=self._settings.preempt_after_seconds)
         if found is None:
             return None
         # Heads that fit any worker were weighed; now those that fit this one.
-        exact = replace(self._rows.for_claim("queued", found.victim.card), teams=snapshot.teams)
-        if not is_claimants(exact, found.claimant, found.victim):
+        exact = replace(self._rows.for_claim("queued", found.victims[0].card), teams=snapshot.teams)
+        if not is_claimants(exact, found.claimant, found.victims):
             return None
-        self._repository.ask_to_make_way([found.victim.job_id], found.reason, loses_place=True)
+        for job, reason in zip(found.victims, found.reasons, strict=True):
+            self._repository.ask_to_make_way([job.job_id], reason, loses_place=True)
         return found
 
     def ring_waiting(self) -> None:

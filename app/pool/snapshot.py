@@ -62,9 +62,9 @@ class TeamUse:
     """What a team has of the pool, and what it may have."""
 
     gpus: int = 0
-    """In use."""
+    """In use: workers on which a job of the team runs, however many ride there and whoever else does."""
     memory_bytes: int = 0
-    """Of the devices in use, as far as known: a job holds its device alone."""
+    """Of the devices in use, as far as known."""
     weight: float = 1.0
     max_gpus: int | None = None
     served_seconds_ago: float = float("inf")
@@ -75,6 +75,11 @@ class TeamUse:
     def has_room(self, more: int = 0) -> bool:
         """Whether its quota lets it take another GPU on top of `more`."""
         return self.max_gpus is None or self.gpus + more < self.max_gpus
+
+    def without(self, card: "Card") -> "TeamUse":
+        """After it has left this worker."""
+        memory = max(0, self.memory_bytes - (card.memory_bytes or 0))
+        return replace(self, gpus=max(0, self.gpus - 1), memory_bytes=memory)
 
 
 _NOTHING = TeamUse()

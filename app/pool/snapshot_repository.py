@@ -5,7 +5,7 @@ team whose base the worker holds.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,16 +52,14 @@ class SnapshotRows:
         self._session = session
         self._alive_seconds = alive_seconds
 
-    def for_claim(self, status: str, worker: Card | None) -> Snapshot:
-        """What decides which job this worker takes."""
+    def for_claim(self, status: str, worker: Card | None, *, leaving: Collection[str] = ()) -> Snapshot:
+        """What decides which job this worker takes; `leaving`: as if these teams, who are on it, had left."""
         now, capacity = self._moment()
         heads = _distinct(_waiting(row, now) for row in first_jobs(self._session, status, now, worker))
-        snapshot = Snapshot(
-            waiting=heads,
-            teams=team_uses(self._session, status, {job.team_id for job in heads}, now),
-            capacity=capacity,
-            worker=worker,
-        )
+        uses = team_uses(self._session, status, {job.team_id for job in heads}, now)
+        if worker is not None:
+            uses |= {team_id: uses[team_id].without(worker) for team_id in uses.keys() & set(leaving)}
+        snapshot = Snapshot(waiting=heads, teams=uses, capacity=capacity, worker=worker)
         near = rivals(snapshot)
         if not near or worker is None:
             return snapshot

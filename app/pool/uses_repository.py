@@ -18,10 +18,11 @@ SELECT teams.id, team_limits.weight, team_limits.max_gpus, held.gpus, held.memor
 FROM teams
 LEFT JOIN team_limits ON team_limits.team_id = teams.id
 LEFT JOIN (
-    SELECT jobs.team_id, count(*) AS gpus, sum(workers.memory_bytes) AS memory_bytes
-    FROM jobs LEFT JOIN workers ON jobs.owner = workers.id || '/' || workers.incarnation
-    WHERE jobs.owner IS NOT NULL AND jobs.status {compared} '{validating}'
-    GROUP BY jobs.team_id
+    SELECT seated.team_id, count(*) AS gpus, sum(workers.memory_bytes) AS memory_bytes
+    FROM (
+        SELECT DISTINCT team_id, owner FROM jobs WHERE owner IS NOT NULL AND status {compared} '{validating}'
+    ) AS seated LEFT JOIN workers ON seated.owner = workers.id || '/' || workers.incarnation
+    GROUP BY seated.team_id
 ) AS held ON held.team_id = teams.id
 LEFT JOIN LATERAL (
     SELECT claimed_at FROM jobs

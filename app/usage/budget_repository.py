@@ -89,13 +89,26 @@ class BudgetRepository:
         return [Reserved(*row) for row in self._session.execute(query)]
 
     def open_leases(self, team_id: str, month: datetime) -> list[OpenLease]:
-        now = func.clock_timestamp()
-        since = func.extract("epoch", now - GpuLease.started_at) * GpuLease.gpus
-        in_month = func.extract("epoch", now - func.greatest(GpuLease.started_at, month)) * GpuLease.gpus
-        query = select(GpuLease.job_id, GpuLease.device_kind, GpuLease.started_at, in_month, since).where(
+        """What is settled of each, and of the time since then an equal part for each that rides there."""
+        settled_at = func.coalesce(GpuLease.settled_at, GpuLease.started_at)
+        query = select(GpuLease, func.extract("epoch", func.clock_timestamp() - settled_at)).where(
             GpuLease.team_id == team_id, GpuLease.ended_at.is_(None)
         )
-        return [
-            OpenLease(job_id, kind, started_at, float(month_seconds), float(seconds))
-            for job_id, kind, started_at, month_seconds, seconds in self._session.execute(query)
-        ]
+        return [_open_lease(lease, float(rest), month) for lease, rest in self._session.execute(query)]
+
+
+def _open_lease(lease: GpuLease, rest_seconds: float, month: datetime) -> OpenLease:
+    """`rest_seconds` have passed since it was settled; of time before the month it counts what falls into it."""
+    settled_at = lease.settled_at or lease.started_at
+    part = lease.gpus / lease.riders
+    before = (settled_at - lease.started_at).total_seconds()
+    before_in_month = max(0.0, (settled_at - max(lease.started_at, month)).total_seconds())
+    rest_in_month = rest_seconds - max(0.0, (month - settled_at).total_seconds())
+    settled_in_month = lease.gpu_seconds * (before_in_month / before if before > 0 else 1.0)
+    return OpenLease(
+        job_id=lease.job_id,
+        device_kind=lease.device_kind,
+        started_at=lease.started_at,
+        month_seconds=settled_in_month + max(0.0, rest_in_month) * part,
+        seconds=lease.gpu_seconds + rest_seconds * part,
+    )

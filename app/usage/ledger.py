@@ -1,7 +1,8 @@
 """Writing the ledger: a lease opened by its claim, closed once, with its lines in the same transaction.
 
 GPU-seconds are the time from the claim to the end of the lease, times the GPUs of the worker, by the database's clock.
-A lease that was lost ends when it ran out, not when somebody noticed.
+A lease that was lost ends when it ran out, not when somebody noticed. Of several leases that a worker holds at once
+each has its part (`sharing`), settled whenever one begins or ends; together they are the time the worker was busy.
 """
 
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from app.settings import Settings
 from app.usage.devices import device_kind, gpus_of, watts_of
 from app.usage.kinds import UNITS, Kind, cost_of
 from app.usage.repository import UsageRepository
+from app.usage.sharing import Part, shared_seconds
 
 _HOUR = timedelta(hours=1)
 SYSTEM = "system"
@@ -35,6 +37,7 @@ class UsageLedger:
             self._close(job, earlier, max(started_at, earlier.started_at))
         worker_id = (job.owner or "").partition("/")[0]
         device = self._repository.device_of(worker_id)
+        riders = self._settle(worker_id, started_at, change=+1)
         self._repository.add_lease(
             GpuLease(
                 job_id=job.id,
@@ -44,6 +47,7 @@ class UsageLedger:
                 device_kind=device_kind(device),
                 gpus=gpus_of(device),
                 started_at=started_at,
+                riders=riders + 1,
             )
         )
 
@@ -95,10 +99,30 @@ class UsageLedger:
             )
         return len(due)
 
+    def _settle(self, worker_id: str, until: datetime, *, change: int) -> int:
+        """Share the time up to now out among the open leases of a worker, of which there will be `change` more.
+
+        Returns how many there are now.
+        """
+        leases = self._repository.lock_open_leases_of_worker(worker_id)
+        since = [lease.settled_at or lease.started_at for lease in leases]
+        parts = []
+        for lease, moment in zip(leases, since, strict=True):
+            # Alone it takes all of the time, whatever it did in it.
+            tokens = self._repository.tokens_since(lease.job_id, moment) if len(leases) > 1 else 0
+            parts.append(Part((moment - until).total_seconds(), tokens))
+        for lease, moment, seconds in zip(leases, since, shared_seconds(parts, 0.0), strict=True):
+            lease.gpu_seconds += seconds * lease.gpus
+            lease.settled_at = max(until, moment)
+            lease.riders = max(1, len(leases) + change)
+        self._repository.flush()
+        return len(leases)
+
     def _close(self, job: Job, lease: GpuLease, ended_at: datetime) -> None:
+        self._settle(lease.worker_id, ended_at, change=-1)
         lease.ended_at = ended_at
         self._repository.flush()
-        seconds = (ended_at - lease.started_at).total_seconds() * lease.gpus
+        seconds = lease.gpu_seconds
         watts = watts_of(self._settings.device_watts, lease.device_kind)
         common: dict[str, Any] = {
             "team_id": job.team_id,

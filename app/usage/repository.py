@@ -65,6 +65,26 @@ class UsageRepository:
         query = select(GpuLease).where(GpuLease.job_id == job_id, GpuLease.ended_at.is_(None)).order_by(GpuLease.fence)
         return self._session.scalars(query.with_for_update()).all()
 
+    def lock_open_leases_of_worker(self, worker_id: str) -> Sequence[GpuLease]:
+        """All of them, of any team, until the end of the transaction nobody else's to settle; none can join meanwhile.
+
+        Always asked for after the locks of jobs, so that nobody waits in a circle.
+        """
+        lock = func.pg_advisory_xact_lock(_SETTLING_LOCK, func.hashtext(worker_id))
+        self._session.execute(select(lock))
+        query = (
+            select(GpuLease)
+            .where(GpuLease.worker_id == worker_id, GpuLease.ended_at.is_(None))
+            .order_by(GpuLease.started_at, GpuLease.job_id)
+        )
+        return self._session.scalars(query.with_for_update().execution_options(populate_existing=True)).all()
+
+    def tokens_since(self, job_id: str, moment: datetime) -> float:
+        """Trained in the steps that were recorded after this moment."""
+        tokens = func.sum(JobMetric.figures["tokens"].as_float())
+        query = select(tokens).where(JobMetric.job_id == job_id, JobMetric.recorded_at > moment)
+        return float(self._session.scalar(query) or 0)
+
     def newest_trained_tokens(self, job_id: str) -> int:
         """Tokens since the start of the job at its last reported step."""
         figure = (
@@ -254,6 +274,7 @@ class UsageRepository:
 
 # Of transaction advisory locks, unique in the project.
 _SAMPLING_LOCK = 7_010
+_SETTLING_LOCK = 7_011
 
 
 def _bucket_sum(row: Sequence[Any]) -> BucketSum:

@@ -103,15 +103,15 @@ MUTANTS = (
     Mutant(
         "an engine outlives the lease of its job",
         "workers/supervisor/run_watch.py",
-        "if self._lease.seconds_left() <= 0:",
-        "if self._lease.seconds_left() < 0:",
+        "elif self._lease.seconds_left() <= 0:",
+        "elif self._lease.seconds_left() < 0:",
         f"{_FAULTS}/test_lease.py",
     ),
     Mutant(
         "a deaf engine is never killed",
         "workers/supervisor/run_watch.py",
-        "elif kill_at is not None and time.monotonic() >= kill_at:",
-        "elif kill_at is not None and time.monotonic() < 0:",
+        "if kill_at is not None and time.monotonic() >= kill_at:",
+        "if kill_at is not None and time.monotonic() < 0:",
         f"{_FAULTS}/test_stopping.py",
     ),
     Mutant(

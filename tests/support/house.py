@@ -239,6 +239,7 @@ class House:
                 root=folder / "jobs",
                 shutdown=shutdown,
                 patience=patience or Patience(),
+                look_seconds=0.1,
             )
 
         with ExitStack() as stack:
@@ -292,7 +293,9 @@ class House:
 
 @pytest.fixture
 def house(settings: Settings, tmp_path: Path) -> Iterator[House]:
-    context = open_context(settings.model_copy(update={"heartbeat_seconds": 0.2, "lease_seconds": 6}))
+    # One job at a time: what several do together has tests of its own.
+    changed = {"heartbeat_seconds": 0.2, "lease_seconds": 6, "seats_per_worker": 1}
+    context = open_context(settings.model_copy(update=changed))
     # The test's own process may stand still for seconds on a busy machine; only workers answer for a lease.
     context.database.close()
     patient = Database(settings.database_url.get_secret_value(), context.broker)

@@ -8,10 +8,13 @@ SCRIPT.json: {"step_seconds": 0.01, "checkpoint_every": 2, "best_step": null, "l
 phase  ready | load | encode | train (with `step`) | save (a checkpoint is half written) | saved (and just reported) |
         evaluate
 kind   sigkill | eat_memory (until the system ends it) | exit | garbage | hang (deaf) | hold (obeys a Stop) |
-        hold_until_released | usage | transient | fatal
+        hold_until_released | crowded | usage | transient | fatal
 best_step  the step whose adapter is the result; last_step  ends the run early; keep  folders that are left
 times  how often it happens, counted over all processes in SCRIPT.json.<index> (default: always)
 every  of the arrivals at that point only each so-manieth, counted in SCRIPT.json.<index>.seen (default: 1)
+run    only in runs whose name begins so, which is with their job's id (default: in any)
+
+Each run has a thread of its own: several run beside each other, as seats do in the real engine.
 
 A fault leaves a file `SCRIPT.json.reached-<phase>` before it happens, so that a test can wait for it.
 "Training" is a chain of hashes over the steps: its final adapter shows whether a resumed run
@@ -23,7 +26,6 @@ import hashlib
 import json
 import math
 import os
-import queue
 import shutil
 import signal
 import sys
@@ -47,7 +49,7 @@ from app.contracts.reports import (
     Stopped,
     command_adapter,
 )
-from app.contracts.specs import EvalSpec, Exit, LoadBase, Stop, TrainSpec
+from app.contracts.specs import EvalSpec, Exit, Stop, TrainSpec
 
 _LATENCY = Latency(
     n=1,
@@ -85,35 +87,53 @@ class _FailedError(Exception):
 class ScriptedEngine:
     def __init__(self, script: Path) -> None:
         self.script = script
-        self.stop_reason = None
-        self.commands = queue.Queue()
+        self.faults = threading.Lock()
 
     def serve(self) -> None:
-        threading.Thread(target=self._read, daemon=True).start()
-        self.at("ready")
+        Run(self, None).at("ready")
         report(
-            Ready(pid=os.getpid(), device="cpu", dtype="float32", threads=1, torch="none", memory_bytes=1_000_000_000)
+            Ready(pid=os.getpid(), device="cpu", dtype="float32", threads=1, torch="none", memory_bytes=16_000_000_000)
         )
-        while True:
-            command = self.commands.get()
-            if isinstance(command, Exit):
-                os._exit(0)  # the reader holds stdin, which an orderly end would wait for
-            if isinstance(command, LoadBase):
-                continue
-            try:
-                report(Progress(run_id=command.run_id, phase="load", done=0, total=1))
-                self.at("load")
-                if isinstance(command, TrainSpec):
-                    self.train(command)
-                else:
-                    self.evaluate(command)
-            except _FailedError as failure:
-                report(Failed(run_id=command.run_id, error=failure.error))
-            except OSError as error:
-                failure = storage_failure(error, "engine_error", f"scripted engine: {error}")
-                report(Failed(run_id=command.run_id, error=failure.error))
-            except _StoppedError:
-                report(Stopped(run_id=command.run_id, reason=self.stop_reason, step=0))
+        runs: dict[str, Run] = {}
+        for line in sys.stdin.buffer:
+            command = command_adapter.validate_json(line)
+            match command:
+                case Exit():
+                    break
+                case Stop():
+                    for name in runs if command.run_id is None else {command.run_id} & runs.keys():
+                        runs[name].stop_reason = command.reason
+                case TrainSpec() | EvalSpec():
+                    runs[command.run_id] = run = Run(self, command)
+                    threading.Thread(target=run.run, daemon=True).start()
+        os._exit(0)
+
+
+class Run:
+    """One command at work."""
+
+    def __init__(self, engine: ScriptedEngine, command) -> None:
+        self.engine = engine
+        self.script = engine.script
+        self.command = command
+        self.stop_reason = None
+
+    def run(self) -> None:
+        command = self.command
+        try:
+            report(Progress(run_id=command.run_id, phase="load", done=0, total=1))
+            self.at("load")
+            if isinstance(command, TrainSpec):
+                self.train(command)
+            else:
+                self.evaluate(command)
+        except _FailedError as failure:
+            report(Failed(run_id=command.run_id, error=failure.error))
+        except OSError as error:
+            failure = storage_failure(error, "engine_error", f"scripted engine: {error}")
+            report(Failed(run_id=command.run_id, error=failure.error))
+        except _StoppedError:
+            report(Stopped(run_id=command.run_id, reason=self.stop_reason, step=0))
 
     def train(self, spec: TrainSpec) -> None:
         self.at("encode")
@@ -266,11 +286,20 @@ class ScriptedEngine:
     def at(self, phase: str, step: int | None = None) -> None:
         """Do what the script says for this point."""
         for index, fault in enumerate(self.setting("faults", [])):
-            if fault["phase"] == phase and fault.get("step") in (None, step) and self.take(index, fault):
+            if self.is_meant(fault, phase, step) and self.take(index, fault):
                 Path(f"{self.script}.reached-{phase}").touch()
                 self.misbehave(phase, fault["kind"])
 
+    def is_meant(self, fault: dict, phase: str, step: int | None) -> bool:
+        name = "" if self.command is None else self.command.run_id
+        is_here = fault["phase"] == phase and fault.get("step") in (None, step)
+        return is_here and name.startswith(fault.get("run", ""))
+
     def take(self, index: int, fault: dict) -> bool:
+        with self.engine.faults:
+            return self.take_alone(index, fault)
+
+    def take_alone(self, index: int, fault: dict) -> bool:
         if not self.is_turn(index, fault.get("every", 1)):
             return False
         counter = Path(f"{self.script}.{index}")
@@ -292,8 +321,7 @@ class ScriptedEngine:
         if kind in _ENDS:
             _ENDS[kind]()
         elif kind == "garbage":
-            sys.stdout.buffer.write(b"Loading weights: 100%\n")
-            sys.stdout.buffer.flush()
+            write(b"Loading weights: 100%\n")
         elif kind == "hang":
             threading.Event().wait()
         elif kind == "hold_until_released":
@@ -304,26 +332,26 @@ class ScriptedEngine:
                 threading.Event().wait(0.01)
             if phase != "train":  # there the loop itself looks, and saves its last step
                 raise _StoppedError
+        elif kind == "crowded":
+            self.stop_reason = "crowded"
         else:
             raise _FailedError(kind)
 
     def setting(self, name, default):
         return json.loads(self.script.read_text()).get(name, default)
 
-    def _read(self) -> None:
-        for line in sys.stdin.buffer:
-            command = command_adapter.validate_json(line)
-            if isinstance(command, Stop):
-                self.stop_reason = command.reason
-            else:
-                self.stop_reason = None
-                self.commands.put(command)
-        os._exit(0)
+
+_WRITING = threading.Lock()
 
 
 def report(message: Report) -> None:
-    sys.stdout.buffer.write(message.model_dump_json().encode() + b"\n")
-    sys.stdout.buffer.flush()
+    write(message.model_dump_json().encode() + b"\n")
+
+
+def write(line: bytes) -> None:
+    with _WRITING:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 What the outside may do to it, by variables:
 CHAOS_COMMITS_FAIL_ONE_IN=N with CHAOS_COUNTER=FILE   a commit happens and its answer is lost; one byte in FILE for each
 CHAOS_CLOCK_SECONDS=S   this machine's clock is wrong by so much; `jumps`: by up to ten days either way at each look
+CHAOS_STORE_SECONDS=S   the artifact store takes so long for each file, as one far away does
 """
 
 import datetime as dt
@@ -16,6 +17,8 @@ from pathlib import Path
 from sqlalchemy.exc import OperationalError
 
 from app import clock, logs
+from app.artifacts.base import Stored
+from app.artifacts.local import LocalStore
 from app.contracts.tasks import Queue
 from app.db.engine import UnitOfWork
 from app.settings import load_settings
@@ -47,6 +50,16 @@ def shift_clock(seconds: Callable[[], float]) -> None:
     clock.SystemClock.now = lambda self: now(self) + dt.timedelta(seconds=seconds())
 
 
+def slow_down_store(seconds: float) -> None:
+    put_file = LocalStore.put_file
+
+    def put_file_slowly(store: LocalStore, key: str, path: Path) -> Stored:
+        time.sleep(seconds)
+        return put_file(store, key, path)
+
+    LocalStore.put_file = put_file_slowly
+
+
 if __name__ == "__main__":
     role, name, look_seconds, *command = sys.argv[1:]
     logs.configure(f"worker {name}")
@@ -55,6 +68,8 @@ if __name__ == "__main__":
     if seconds := os.environ.get("CHAOS_CLOCK_SECONDS"):
         chance = random.Random(os.getpid())  # noqa: S311 - no secret
         shift_clock((lambda: chance.uniform(-1, 1) * _TEN_DAYS) if seconds == "jumps" else (lambda: float(seconds)))
+    if seconds := os.environ.get("CHAOS_STORE_SECONDS"):
+        slow_down_store(float(seconds))
     sys.exit(
         run_worker(
             load_settings(),

@@ -45,6 +45,7 @@ WRITES: dict[str, Verb] = {
     ),
     "record_evaluation": lambda jobs, job, fence: jobs.record_evaluation(job, fence, _EVALUATION),
     "succeed": lambda jobs, job, fence: jobs.succeed(job, fence, trained_tokens=1),
+    "lose_shared": lambda jobs, job, fence: jobs.lose_shared(job, fence, "stale"),
     "fail": lambda jobs, job, fence: jobs.fail(job, fence, _ERROR),
     "release": lambda jobs, job, fence: jobs.release(job, fence),
 }

@@ -1,14 +1,17 @@
-"""One engine process: started in its own session, spoken to in JSON lines, killed as a group."""
+"""One engine process: started in its own session, spoken to in JSON lines, killed as a group.
+
+Several threads may each run something on it: they read their own reports.
+"""
 
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from logging import INFO, Formatter, LogRecord
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -18,6 +21,7 @@ from pydantic import ValidationError
 from app.contracts.reports import Ready, Report, report_adapter
 from app.contracts.specs import Command
 from app.logs import logger
+from workers.supervisor.mailboxes import NOBODY, Mailboxes
 from workers.supervisor.memory_kills import memory_kills
 
 ENGINE_COMMAND = (sys.executable, "-P", "-m", "workers.engine")
@@ -80,7 +84,7 @@ class EngineProcess:
         self._command = tuple(command)
         self._environment = dict(environment)
         self._folder = folder
-        self._reports: queue.Queue[Report | EngineLost] = queue.Queue()
+        self._mail = Mailboxes()
         self._stdin_lock = threading.Lock()
         self._reap_lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,6 +93,9 @@ class EngineProcess:
         self._killed_because: str | None = None
         self._lost: EngineLost | None = None
         self._memory_kills: int | None = None
+        self._seated: set[str] = set()
+        self._seated_at_end: frozenset[str] = frozenset()
+        self._seats_lock = threading.Lock()
         self._stderr_tail: deque[str] = deque(maxlen=20)
         self._ended = threading.Event()
         self._nonsense: str | None = None
@@ -132,18 +139,36 @@ class EngineProcess:
         except (OSError, ValueError) as error:
             raise self._lost or EngineLost(f"the engine no longer listens: {error}") from error
 
-    def next_report(self, timeout_seconds: float) -> Report | None:
-        """The next report, None after the timeout; `EngineLost` once all was read and the process has ended."""
-        if self._lost is not None and self._reports.empty():
-            raise self._lost
+    def open_box(self, run_id: str) -> None:
+        """Reports of this run are kept for `next_report` from now on."""
+        self._mail.open(run_id)
+
+    def close_box(self, run_id: str) -> None:
+        self._mail.close(run_id)
+
+    def next_report(self, timeout_seconds: float, run_id: str = NOBODY) -> Report | None:
+        """The next report of a run, None after the timeout; `EngineLost` once all was read and the process has ended.
+
+        Without a run: what is about none of them.
+        """
+        return self._mail.get(run_id, timeout_seconds)
+
+    @contextmanager
+    def seat(self, job_id: str) -> Iterator[None]:
+        """Within: this job is one of those that the process works for."""
+        with self._seats_lock:
+            self._seated.add(job_id)
         try:
-            report = self._reports.get(timeout=timeout_seconds)
-        except queue.Empty:
-            return None
-        if isinstance(report, EngineLost):
-            self._lost = report
-            raise report
-        return report
+            yield
+        finally:
+            with self._seats_lock:
+                self._seated.discard(job_id)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it works for several jobs; of a process that has ended, whether it did so then or since."""
+        with self._seats_lock:
+            return len(self._seated | self._seated_at_end) > 1
 
     def is_alive(self) -> bool:
         return self._process is not None and not self._ended.is_set()
@@ -191,11 +216,14 @@ class EngineProcess:
         with self._reap_lock:
             _kill_group(process.pid)
             exit_code = process.wait()
-        self._ended.set()
+        with self._seats_lock:
+            self._seated_at_end = frozenset(self._seated)
+            self._ended.set()
         self._close_stdin()
         for reader in readers:
             reader.join(_EXIT_WAIT_SECONDS)
-        self._reports.put(EngineLost(self._nonsense) if self._nonsense else self._describe_end(exit_code))
+        self._lost = EngineLost(self._nonsense) if self._nonsense else self._describe_end(exit_code)
+        self._mail.put_end(self._lost)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -223,7 +251,7 @@ class EngineProcess:
                     self.kill(self._nonsense)
                     return
                 self.last_report_at = time.monotonic()
-                self._reports.put(report)
+                self._mail.put(report)
         if not self._ended.wait(_EXIT_WAIT_SECONDS):
             self.kill("it closed its reports")
 

@@ -19,7 +19,6 @@ from app.contracts.reports import (
     Stopped,
 )
 from app.contracts.specs import EvalSpec, TrainSpec
-from app.logs import logger
 from workers.supervisor.engine_process import EngineLost, EngineProcess
 from workers.supervisor.run_watch import Interrupted, RunWatch
 
@@ -38,7 +37,7 @@ class Patience:
 
 
 class EngineRun:
-    """Runs commands on one engine for one job."""
+    """Runs commands for one job on an engine, which may work for others too."""
 
     def __init__(self, engine: EngineProcess, watch: RunWatch, patience: Patience) -> None:
         self.watch = watch
@@ -63,21 +62,19 @@ class EngineRun:
     def _read(self, command: TrainSpec | EvalSpec) -> Iterator[RunReport | None]:
         silence = _Silence(self._patience, command)
         while True:
-            report = self._engine.next_report(_LOOK_SECONDS)
+            report = self._engine.next_report(_LOOK_SECONDS, command.run_id)
             if report is None:
                 self._check_alive(silence)
                 yield None
                 continue
             match report:
                 case Ready():
-                    raise EngineLost("the engine started anew in the middle of a run")
+                    continue
                 case Failed():
                     self._fail(report)
-                case _ if report.run_id != command.run_id:
-                    logger.warning("a report of run %s was ignored", report.run_id)
                 case Stopped():
                     self.watch.end()
-                    raise Interrupted(report.reason)
+                    raise Interrupted(self.watch.reason or report.reason)
                 case Finished() | Evaluation():
                     self.watch.end()
                     self._engine.resident_base = command.base.weights_sha256
@@ -90,9 +87,13 @@ class EngineRun:
                     yield report
 
     def _fail(self, report: Failed) -> None:
+        """A device that is lost is not this run's fault for sure where others run beside it."""
+        is_shared = self._engine.is_shared
         self.watch.end()
         if report.engine_lost:
             self._engine.kill("it lost its device")
+            if is_shared:
+                raise EngineLost("the engine lost its device")
         raise WorkerFailure(report.error)
 
     def _check_alive(self, silence: "_Silence") -> None:

@@ -17,7 +17,7 @@ from workers.supervisor.engine_run import EngineRun
 from workers.supervisor.evaluation_step import EvaluationStep, Scored
 from workers.supervisor.held_job import HeldJob
 from workers.supervisor.publisher import Publisher
-from workers.supervisor.run_watch import StopReason
+from workers.supervisor.run_watch import EndReason
 from workers.supervisor.workspace import Workspace
 
 _METRICS_SECONDS = 1.0
@@ -62,7 +62,7 @@ class JobSteps:
             self._engine_run.watch.check()
         self._succeed(trained_tokens=finished.trained_tokens)
 
-    def keep_value(self, reason: StopReason) -> bool:
+    def keep_value(self, reason: EndReason) -> bool:
         """Store the last checkpoint of a run cut short; whether nothing of worth is left on this disk alone."""
         try:
             last = self._last_checkpoint(reason)
@@ -74,7 +74,7 @@ class JobSteps:
             return False
         return is_stored or reason == "cancel"
 
-    def _last_checkpoint(self, reason: StopReason) -> Checkpoint | None:
+    def _last_checkpoint(self, reason: EndReason) -> Checkpoint | None:
         """What a stop turns into a model: the newest state at a cancel, this attempt's own at a pause."""
         if reason == "pause":
             return self._reported

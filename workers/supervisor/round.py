@@ -2,11 +2,13 @@
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from app import retention
 from app.context import Context
 from app.factory import Services
+from app.jobs.worker_messages import TrainingTask
 from app.logs import bind, logger
 from workers.supervisor.engine_run import Patience
 from workers.supervisor.engine_slot import EngineSlot
@@ -14,9 +16,12 @@ from workers.supervisor.held_job import HeldJob, HeldRun
 from workers.supervisor.identity import WorkerName
 from workers.supervisor.inspect_job import inspect_job
 from workers.supervisor.lease import Lease
+from workers.supervisor.riders import Riders
 from workers.supervisor.run_job import run_job
 from workers.supervisor.score_run import Scoring, score_run
 from workers.supervisor.workspace import has_room, sweep
+
+_SEAT_LOOK_SECONDS = 2.0
 
 
 def train_round(
@@ -27,23 +32,47 @@ def train_round(
     root: Path,
     shutdown: threading.Event,
     patience: Patience,
+    look_seconds: float = _SEAT_LOOK_SECONDS,
 ) -> None:
-    """Train one job after the other. Nothing is claimed before an engine is ready for it, and the pool knows it."""
-    while not shutdown.is_set():
-        engine = slot.ensure_ready()
-        if not slot.wait_until_known() or not has_room(root, context.settings.scratch_min_free_bytes):
-            return
-        asked_at = time.monotonic()
-        with context.database.unit_of_work() as work:
-            task = Services(context, work).job_worker.claim_training(name.owner)
-        if task is None:
-            return
-        bind(job_id=task.job_id)
-        logger.info("claimed with fence %d, attempt %d", task.fence, task.attempts + 1)
-        sweep(root, keep=task.job_id)
-        lease = Lease(context.settings.lease_seconds, granted_at=asked_at)
-        held = HeldJob(context, task.job_id, task.fence, lease)
-        run_job(held, task, engine, root=root, shutdown=shutdown, patience=patience)
+    """Train one job after the other, small ones of one base beside each other as far as there are seats.
+
+    Nothing is claimed before an engine is ready for it, and the pool knows it. `look_seconds`: how often a job is
+    looked for that may ride beside those that run.
+    """
+    with Riders(context.settings.seats_per_worker) as riders:
+        while not shutdown.is_set():
+            if not riders.job_ids:
+                engine = slot.ensure_ready()
+                if not slot.wait_until_known():
+                    return
+            elif not riders.has_room or not engine.is_alive():
+                riders.wait()
+                continue
+            if not has_room(root, context.settings.scratch_min_free_bytes):
+                return
+            asked_at = time.monotonic()
+            task = _claim(context, name, beside=bool(riders.job_ids))
+            if task is not None:
+                sweep(root, keep={task.job_id, *riders.job_ids})
+                held = HeldJob(
+                    context, task.job_id, task.fence, Lease(context.settings.lease_seconds, granted_at=asked_at)
+                )
+                run = partial(run_job, held, task, engine, root=root, shutdown=shutdown, patience=patience)
+                riders.begin(task.job_id, run)
+            elif riders.job_ids:
+                riders.wait(look_seconds)
+            else:
+                return
+
+
+def _claim(context: Context, name: WorkerName, *, beside: bool) -> TrainingTask | None:
+    """The next job for this worker; `beside` those it runs, one that may share the engine with them."""
+    with context.database.unit_of_work() as work:
+        jobs = Services(context, work).job_worker
+        task = jobs.claim_companion(name.owner) if beside else jobs.claim_training(name.owner)
+    if task is not None:
+        logger.info("claimed job %s with fence %d, attempt %d", task.job_id, task.fence, task.attempts + 1)
+    return task
 
 
 def cpu_round(context: Context, name: WorkerName, shutdown: threading.Event, scoring: Scoring) -> None:

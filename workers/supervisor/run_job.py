@@ -31,9 +31,13 @@ def run_job(
 ) -> None:
     """Run `task` to whatever end it takes. Only bugs raise; the lease then runs out by itself."""
     workspace = Workspace(root, task)
-    with RunWatch(engine, held.lease, shutdown) as watch, Heartbeat(held, watch.demand):
+    with (
+        engine.seat(held.job_id),
+        RunWatch(engine, held.lease, shutdown) as watch,
+        Heartbeat(held, watch.demand),
+    ):
         try:
-            is_over = _attempt(held, task, workspace, EngineRun(engine, watch, patience))
+            is_over = _attempt(held, task, workspace, engine, EngineRun(engine, watch, patience))
         except LeaseLost as lost:
             logger.warning("job %s is not ours any more: %s", held.job_id, lost)
             is_over = False
@@ -41,7 +45,9 @@ def run_job(
         workspace.remove()
 
 
-def _attempt(held: HeldJob, task: TrainingTask, workspace: Workspace, engine_run: EngineRun) -> bool:
+def _attempt(
+    held: HeldJob, task: TrainingTask, workspace: Workspace, engine: EngineProcess, engine_run: EngineRun
+) -> bool:
     """One attempt; whether the scratch folder has served its purpose."""
     job_id, fence = held.job_id, held.fence
     try:
@@ -49,6 +55,10 @@ def _attempt(held: HeldJob, task: TrainingTask, workspace: Workspace, engine_run
         with Publisher(held, task, workspace.staging) as publisher:
             return _run_steps(held, JobSteps(held, task, workspace, publisher, engine_run), publisher)
     except EngineLost as lost:
+        if engine.is_shared:
+            said = str(lost)
+            held.write(lambda jobs: jobs.lose_shared(job_id, fence, said))
+            return False
         failure = transient(lost.code, str(lost))
     except CheckpointDamaged as damage:
         failure = transient("checkpoint_damaged", str(damage))
@@ -68,7 +78,8 @@ def _run_steps(held: HeldJob, steps: JobSteps, publisher: Publisher) -> bool:
         steps.run_all()
     except Interrupted as interruption:
         is_kept = steps.keep_value(interruption.reason)
-        held.write(lambda jobs: jobs.release(held.job_id, held.fence))
+        is_crowded = interruption.reason == "crowded"
+        held.write(lambda jobs: jobs.release(held.job_id, held.fence, is_crowded=is_crowded))
         if interruption.reason == "cancel":
             publisher.forget_resume()
         return is_kept

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from app.context import Context
@@ -111,13 +112,13 @@ def has_room(root: Path, wanted_bytes: int) -> bool:
     return free_bytes >= wanted_bytes
 
 
-def sweep(root: Path, *, keep: str) -> None:
+def sweep(root: Path, *, keep: Collection[str]) -> None:
     """Remove what crashed attempts of other jobs left here more than an hour ago."""
     if not root.is_dir():
         return
     oldest = time.time() - _ABANDONED_SECONDS
     for folder in root.iterdir():
-        if folder.name != keep and folder.stat().st_mtime < oldest:
+        if folder.name not in keep and folder.stat().st_mtime < oldest:
             shutil.rmtree(folder, ignore_errors=True)
 
 

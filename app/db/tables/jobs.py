@@ -108,6 +108,9 @@ class Job(Base):
     )
     preempt_reason: Mapped[str | None] = mapped_column(Text, doc="why its worker shall checkpoint and let go of it")
     preempted_at: Mapped[datetime | None] = mapped_column(doc="when it last made way")
+    riding: Mapped[Json | None] = mapped_column(
+        JSONB(none_as_null=True), doc="what sharing a process with others depends on; NULL: it rides alone"
+    )
     losses: Mapped[int] = mapped_column(server_default="0", doc="claims that ended with the loss of the worker")
     # The lease. Every write of a worker carries `WHERE id AND fence`; the fence only grows.
     fence: Mapped[int] = mapped_column(BigInteger, server_default="0")

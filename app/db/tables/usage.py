@@ -17,6 +17,7 @@ class GpuLease(Base):
     __tablename__ = "gpu_leases"
     __table_args__ = (
         Index("ix_gpu_leases_open", "team_id", postgresql_where=text("ended_at IS NULL")),
+        Index("ix_gpu_leases_worker_open", "worker_id", postgresql_where=text("ended_at IS NULL")),
         CheckConstraint("ended_at >= started_at", name="order"),
     )
 
@@ -28,6 +29,9 @@ class GpuLease(Base):
     gpus: Mapped[int]
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    gpu_seconds: Mapped[float] = mapped_column(Double, server_default="0", doc="its part of the time until settled_at")
+    settled_at: Mapped[datetime | None] = mapped_column(doc="when another lease of the worker last began or ended")
+    riders: Mapped[int] = mapped_column(server_default="1", doc="open leases of the worker since then, with this one")
 
 
 class UsageRecord(Base):

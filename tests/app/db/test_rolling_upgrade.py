@@ -1,4 +1,4 @@
-"""Every migration after the last release leaves that release's processes at work (decision 0015)."""
+"""Every migration after the last release leaves that release's processes at work (decision 0013)."""
 
 import threading
 import time

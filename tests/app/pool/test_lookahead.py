@@ -14,7 +14,7 @@ def start(job_id, waiting, engaged, *, teams=None, seconds=60.0):
 
 
 def busy(seconds, team="a", card=None):
-    return Engaged(card or Card(), seconds, team)
+    return Engaged(card or Card(), seconds, frozenset({team}))
 
 
 def test_the_next_job_starts_when_the_first_gpu_is_free():

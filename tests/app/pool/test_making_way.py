@@ -117,8 +117,8 @@ def test_the_pool_names_own_jobs_only(services, api_key, client):
         s.identity.create_key(world.team.team_id, "reader", Role.VIEWER, actor="test")
         viewer = dataclasses.replace(world.team, role=Role.VIEWER)
         view = s.pool.view(viewer)
-    shown = {worker.worker_id: (worker.state, worker.job_id) for worker in view.workers}
-    assert shown == {taken[mine]: ("busy", mine), taken[theirs]: ("busy", None), "gpu2": ("idle", None)}
+    shown = {worker.worker_id: (worker.state, [run.job_id for run in worker.runs]) for worker in view.workers}
+    assert shown == {taken[mine]: ("busy", [mine]), taken[theirs]: ("busy", [None]), "gpu2": ("idle", [])}
     assert [(team.team_id, team.use.gpus, team.use.waiting) for team in view.teams] == [
         (world.team.team_id, 1, 0),
         (None, 1, 1),

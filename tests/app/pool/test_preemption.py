@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.pool.fairshare import pick
-from app.pool.preemption import RunningJob, is_claimants, victim
+from app.pool.preemption import RunningJob, is_claimants, victims
 from app.pool.snapshot import Capacity, Card, Needs, TeamUse, WaitingJob, complete
 
 REST = 300.0
@@ -32,7 +32,7 @@ def weigh(waiting, jobs, *, gpus=4, weights=None, free=(), quotas=None):
         for team in {job.team_id for job in (*waiting, *jobs)}
     }
     snapshot = complete(tuple(waiting), teams, capacity=Capacity(gpus))
-    return victim(snapshot, tuple(jobs), free=free, rest_seconds=REST)
+    return victims(snapshot, tuple(jobs), free=free, rest_seconds=REST)
 
 
 def of_b(count=4):
@@ -42,7 +42,7 @@ def of_b(count=4):
 def test_a_team_above_its_share_makes_way_for_a_high_priority_of_a_team_below():
     found = weigh([urgent()], of_b())
     assert found.victim.job_id == "b0", "the one that began last"
-    assert found.reason == (
+    assert found.reasons[0] == (
         "A job of high priority of another team had the higher claim and no worker was free for it: that team uses "
         "0 of the 2.0 GPUs of its share, yours 4 of 2.0."
     )
@@ -80,7 +80,7 @@ def test_within_a_team_the_lower_priority_makes_way_for_the_high_one():
     jobs = [running("normal", "a"), running("low", "a", priority=-1), running("high", "a", priority=1)]
     found = weigh([urgent()], jobs, gpus=3)
     assert found.victim.job_id == "low"
-    assert found.reason == "Your team's job urgent is of a higher priority and no worker was free for it."
+    assert found.reasons[0] == "Your team's job urgent is of a higher priority and no worker was free for it."
     assert weigh([urgent()], [running("high", "a", priority=1)], gpus=1) is None
 
 
@@ -151,7 +151,7 @@ def test_whoever_makes_way_the_claimant_gets_the_gpu_and_no_circle_follows(waiti
     assert found.victim.ran_seconds >= REST
     teams = {team: TeamUse(gpus=sum(j.team_id == team for j in jobs), weight=weights.get(team, 1.0)) for team in "abc"}
     snapshot = complete(tuple(waiting), teams, capacity=Capacity(len(jobs)))
-    assert is_claimants(snapshot, found.claimant, found.victim)
+    assert is_claimants(snapshot, found.claimant, found.victims)
     # After the change the one that made way has no claim to the GPU it gave.
     swapped = [job for job in jobs if job is not found.victim]
     swapped.append(replace(running(found.claimant.job_id, found.claimant.team_id, priority=1)))

@@ -7,8 +7,8 @@ from safetensors import SafetensorError
 from app.contracts.errors import usage
 from app.contracts.specs import LoadBase
 from tests.workers.engine.conftest import train_spec
-from workers.engine import engine as engine_module
 from workers.engine.engine import Engine, StopSignal
+from workers.engine.training import seating
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def engine(reports, tiny):
 def test_every_failure_of_a_run_is_reported_to_its_addressee(  # noqa: PLR0917 pytest passes them by name
     engine, reports, tiny, tmp_path, monkeypatch, error, kind, code, is_lost
 ):
-    def fail(*_arguments):
+    def fail(*_arguments, **_named):
         raise error
 
-    monkeypatch.setattr(engine_module, "train", fail)
+    monkeypatch.setattr(seating, "open_seat", fail)
     engine.run(train_spec(tiny.ref, tmp_path), StopSignal())
     failed = reports[-1]
     assert (failed.kind, failed.run_id) == ("failed", "run-1")

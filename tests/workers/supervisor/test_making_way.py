@@ -16,7 +16,7 @@ HOLD_AT_5 = {"phase": "train", "step": 5, "kind": "hold"}
 @pytest.fixture
 def house(settings: Settings, tmp_path: Path) -> Iterator[House]:
     """With no rest between two times that a job makes way."""
-    quick = {"heartbeat_seconds": 0.2, "lease_seconds": 6, "preempt_after_seconds": 0}
+    quick = {"heartbeat_seconds": 0.2, "lease_seconds": 6, "preempt_after_seconds": 0, "seats_per_worker": 1}
     context = open_context(settings.model_copy(update=quick))
     yield House(context, tmp_path)
     context.close()
@@ -61,7 +61,7 @@ def test_a_drained_worker_checkpoints_lets_go_and_claims_nothing_more(house: Hou
         house.wait_until(lambda: house.reached("train"), "step 5")
         with house.services() as services:
             view = services.pool.drain(house.caller, f"gpu0@{HOST}", checkpoint=True)
-        assert (view.state, view.job_id) == ("draining", job_id)
+        assert (view.state, [run.job_id for run in view.runs]) == ("draining", [job_id])
         house.wait_until(lambda: house.job(job_id).owner is None, "the worker let go", 15)
         threading.Event().wait(0.5)  # several rounds of the drained worker
         job = house.job(job_id)

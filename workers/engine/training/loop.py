@@ -1,4 +1,7 @@
-"""The training loop: seats on one resident base, read from top to bottom."""
+"""The training loop: turns of a seat on a resident base, read from top to bottom.
+
+`take_turn` is all that a run does; `seating` gives turns to the seats that share a base.
+"""
 
 import math
 import time
@@ -11,7 +14,7 @@ import torch
 from app.contracts.errors import WorkerFailure, fatal, usage
 from app.contracts.reports import Checkpoint, Finished, Metric, Progress, Report, Stopped
 from app.contracts.specs import TrainSpec
-from workers.engine.base_model import ResidentBase
+from workers.engine.base_model import Family, ResidentBase
 from workers.engine.recipes.recipe import Score
 from workers.engine.training import batches, checkpoint
 from workers.engine.training.adapter_files import weights_sha256
@@ -20,7 +23,7 @@ from workers.engine.training.opening import open_seat
 from workers.engine.training.schedule import learning_rate
 from workers.engine.training.seats import DEADLINE, Seat, StopRequestedError
 
-StopReason = Literal["cancel", "pause", "preempt", "shutdown"]
+StopReason = Literal["cancel", "pause", "preempt", "shutdown", "crowded"]
 
 
 @dataclass(frozen=True)
@@ -44,26 +47,24 @@ def train(
     except StopRequestedError as stop:
         report(Stopped(run_id=spec.run_id, reason=cast("StopReason", stop.reason), step=0))
         return
-    train_seats(resident, [seat])
+    while take_turn(resident, seat):
+        pass
 
 
-def train_seats(resident: ResidentBase, seats: Sequence[Seat]) -> None:
-    """Step every seat in turn until each is finished or stopped."""
-    running = list(seats)
-    while running:
-        for seat in tuple(running):
-            try:
-                if seat.is_validation_pending:
-                    _validate(resident, seat)
-                    _save(resident, seat)  # again: what was stopped before its validation lacks what that found
-                if seat.is_finished:
-                    _finish(seat)
-                    running.remove(seat)
-                    continue
-                take_step(resident, seat)
-            except StopRequestedError as stop:
-                _stop(resident, seat, stop.reason)
-                running.remove(seat)
+def take_turn(resident: ResidentBase, seat: Seat) -> bool:
+    """The next thing a seat has to do: what is left of its last step, its end, or a step. False when it is over."""
+    try:
+        if seat.is_validation_pending:
+            _validate(resident, seat)
+            _save(seat, resident.family)  # again: what was stopped before its validation lacks what that found
+        if seat.is_finished:
+            _finish(seat)
+            return False
+        take_step(resident, seat)
+    except StopRequestedError as stop:
+        leave(resident, seat, stop.reason)
+        return False
+    return True
 
 
 def take_step(resident: ResidentBase, seat: Seat) -> None:
@@ -98,6 +99,7 @@ def take_step(resident: ResidentBase, seat: Seat) -> None:
         raise fatal("no_gradient", "No gradient reaches the adapter: its layers are not part of the forward pass.")
 
     # Clip by the global norm, set the rate, update, cast the compute copies.
+    seat.is_whole = False
     gradient.mul_(min(1.0, spec.optimizer.max_grad_norm / (grad_norm + 1e-6)))
     rate = learning_rate(spec.optimizer, step=seat.step, total_steps=seat.total_steps)
     seat.optimizer.param_groups[0]["lr"] = rate
@@ -126,13 +128,14 @@ def take_step(resident: ResidentBase, seat: Seat) -> None:
         eta_seconds=pace * (seat.total_steps - seat.step),
     )
     seat.is_validation_pending = _is_validation_due(seat)
+    seat.is_whole = True
     if seat.is_validation_pending:
         _validate(resident, seat)
     else:
         seat.report_metric()
     is_old = time.monotonic() - seat.saved_at >= spec.resume_checkpoint_seconds
     if seat.is_epoch_end or seat.is_finished or is_old:
-        _save(resident, seat)
+        _save(seat, resident.family)
 
 
 @torch.no_grad()
@@ -204,11 +207,13 @@ def _diverged(spec: TrainSpec, what: str) -> WorkerFailure:
     )
 
 
-def _save(resident: ResidentBase, seat: Seat) -> None:
+def _save(seat: Seat, family: Family) -> None:
     """Write a checkpoint and report it; never one whose weights are not numbers."""
     if not bool(torch.isfinite(seat.adapter.flat).all()):
         raise _diverged(seat.spec, f"The weights are not finite numbers after step {seat.step}")
-    folder = seat.save(base_id=resident.ref.id, family=resident.family)
+    seat.is_whole = False
+    folder = seat.save(family)
+    seat.is_whole = True
     seat.report(
         Checkpoint(
             run_id=seat.spec.run_id,
@@ -223,7 +228,7 @@ def _save(resident: ResidentBase, seat: Seat) -> None:
     )
 
 
-def _stop(resident: ResidentBase, seat: Seat, reason: str) -> None:
+def leave(resident: ResidentBase, seat: Seat, reason: str) -> None:
     """Checkpoint the last finished step, if it is not on disk yet, and say so.
 
     Usage failure `deadline_exceeded`, after the checkpoint, when it was the deadline that ended the run.
@@ -231,7 +236,7 @@ def _stop(resident: ResidentBase, seat: Seat, reason: str) -> None:
     if seat.is_validation_pending:
         seat.report_metric()
     if seat.step > seat.saved_step:
-        _save(resident, seat)
+        _save(seat, resident.family)
     if reason == DEADLINE:
         raise usage(
             "deadline_exceeded",

@@ -5,7 +5,7 @@ compute copies, what a micro-batch keeps for the way back, and the logits of a c
 activation that the way back needs is counted.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,15 @@ class MemoryEstimate:
             f"for a micro-batch of {self.micro_batch_tokens} tokens); the device has "
             f"{self.available_bytes / 1e9:.1f} GB."
         )
+
+
+def fit_together(estimates: Sequence[MemoryEstimate]) -> bool:
+    """Whether runs on one resident base fit the device: the base is there once, and one micro-batch at a time."""
+    one = estimates[0]
+    shared = RUNTIME_BYTES[one.device] + one.base_bytes
+    own = sum(each.trained_bytes for each in estimates)
+    in_turn = max(each.activation_bytes + each.head_bytes for each in estimates)
+    return shared + own + in_turn <= one.available_bytes
 
 
 def shapes_of(resident: ResidentBase) -> Shapes:

@@ -1,7 +1,7 @@
 """Opens a seat: encode the data, make the adapter, restore the checkpoint, and say what became of every row."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from workers.engine.training.adapter_files import load_adapter, read_task, weigh
 from workers.engine.training.full import FullWeights
 from workers.engine.training.lora import AdapterWeights, LowRankWeights
 from workers.engine.training.rehearsal import rehearse
-from workers.engine.training.seats import Seat, StopRequestedError
+from workers.engine.training.seats import CROWDED, Seat, StopRequestedError
 
 _ENCODE_PROGRESS_ROWS = 200
 _PROGRESS_SECONDS = 5.0
@@ -32,10 +32,13 @@ def open_seat(
     spec: TrainSpec,
     report: Callable[[Report], None],
     should_stop: Callable[[], str | None],
+    *,
+    beside: Sequence[Seat] = (),
 ) -> Seat:
     """Everything a run needs before its first step, or before going on from `spec.resume_from`.
 
-    Raises `StopRequestedError` when told to stop while encoding.
+    Raises `StopRequestedError` when told to stop while encoding, or where memory lacks with the seats `beside`
+    (`crowded`).
     """
     recipe = open_recipe(resident, spec.recipe, labels=spec.labels, is_multi_label=spec.is_multi_label, dpo=spec.dpo)
     opening = _Opening(resident, spec, recipe, report, should_stop)
@@ -44,6 +47,8 @@ def open_seat(
     selecting = valid if spec.selection_rows is None else opening.encode(spec.selection_rows, "training_file").rows
     lengths = {row.tokens for row in (*encoded.rows, *valid, *selecting)}
     room = memory.plan(resident, spec, lengths=lengths)
+    if beside and not memory.fit_together([room, *(seat.memory for seat in beside if seat.memory is not None)]):
+        raise StopRequestedError(CROWDED)
     adapter = _new_adapter(resident, spec, recipe)
     adapter.task = _task(spec)
     optimizer = torch.optim.AdamW(
@@ -65,6 +70,7 @@ def open_seat(
         token_budget=room.token_budget,
         report=report,
         should_stop=should_stop,
+        memory=room,
     )
     found = checkpoint.load_latest(Path(spec.resume_from)) if spec.resume_from is not None else None
     if found is not None:

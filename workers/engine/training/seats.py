@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from app.contracts.errors import fatal
 from app.contracts.reports import METRIC_LOG, Metric, Report
 from app.contracts.specs import LabelCalibration, TrainSpec
+from workers.engine.base_model import Family
 from workers.engine.recipes.recipe import Recipe
 from workers.engine.training import batches, checkpoint
 from workers.engine.training.adapter_files import encode_adapter, read_probe
 from workers.engine.training.lora import AdapterWeights
+from workers.engine.training.memory import MemoryEstimate
 from workers.engine.training.selection import Selection
 from workers.engine.training.synced_files import TensorFile
 
@@ -26,11 +28,11 @@ _NOT_COMPARED = {"run_id", "train_rows", "valid_rows", "selection_rows", "output
     "deadline_seconds",
 }
 _RESUME_CHECKPOINTS = 2
-DEADLINE = "deadline"
+DEADLINE, CROWDED = "deadline", "crowded"
 
 
 class StopRequestedError(Exception):
-    """The supervisor, or the deadline, wants this run to end at the next micro-batch."""
+    """The supervisor, the deadline or want of memory beside others ends this run at the next micro-batch."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -64,6 +66,9 @@ class Seat:
     opened_at_step: int = 0
     saved_at: float = field(default_factory=time.monotonic)
     saved_step: int = 0
+    memory: MemoryEstimate | None = None
+    is_whole: bool = True
+    """What it has in memory is its last finished step; not so within an update or a save."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -118,7 +123,7 @@ class Seat:
         if self.adapter.task is not None and self.spec.selection_rows is not None:
             self.adapter.task = self.adapter.task.model_copy(update={"calibration": found})
 
-    def save(self, *, base_id: str, family: str) -> checkpoint.CheckpointFolder:
+    def save(self, family: Family) -> checkpoint.CheckpointFolder:
         """Write a checkpoint of the last finished step and drop those no longer needed."""
         if (self.is_epoch_end or self.is_finished) and self.step not in self.epoch_end_steps:
             self.epoch_end_steps.append(self.step)
@@ -129,7 +134,8 @@ class Seat:
             self.checkpoints,
             step=self.step,
             state=self._state(),
-            adapter=encode_adapter(self.adapter, base_id, family),
+            # By the name its own job has for the base: others on it may have another one.
+            adapter=encode_adapter(self.adapter, self.spec.base.id, family),
             optimizer=TensorFile(moments | {"weights": self.adapter.flat}),
             # Another machine may finish the run with this checkpoint alone.
             best=None if best == self.step else checkpoint.step_folder(self.checkpoints, best),

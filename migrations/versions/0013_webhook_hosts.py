@@ -1,6 +1,6 @@
 """webhooks: to which hosts those of a team may go
 
-Revision: 0015
+Revision: 0013
 """
 
 import sqlalchemy as sa
@@ -9,8 +9,8 @@ from sqlalchemy.dialects import postgresql
 
 from migrations.row_security import protect
 
-revision = "0015"
-down_revision = "0014"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """log-in of people: the steps of a log-in, memberships that a provider's groups gave, and whose a key is
 
-Revision: 0014
+Revision: 0012
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 
 from migrations.row_security import grant
 
-revision = "0014"
+revision = "0012"
 down_revision = "0011"
 branch_labels = None
 depends_on = None

@@ -1,6 +1,6 @@
 """usage: what each team used in each month, counted as the lines of the ledger are written
 
-Revision: 0016
+Revision: 0014
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from migrations.row_security import protect
 
-revision = "0016"
-down_revision = "0015"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
@@ -39,7 +39,7 @@ FROM part GROUP BY team_id, month, kind ORDER BY team_id, month, kind
 ON CONFLICT (team_id, month, kind) DO UPDATE
 SET quantity = counted.quantity + excluded.quantity, cost = counted.cost + excluded.cost
 """
-# In the database, so that workers of the release before count too (decision 0015).
+# In the database, so that workers of the release before count too (decision 0013).
 _FUNCTION = f"""
 CREATE FUNCTION usage_records_count() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
