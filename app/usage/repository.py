@@ -118,7 +118,7 @@ class UsageRepository:
         return {kind: (float(quantity), cost) for kind, quantity, cost in rows}
 
     def month(self, team_id: str, first_day: date) -> dict[str, tuple[float, Decimal]]:
-        """What a team used in a month, by kind: quantity and cost, as counted while the lines were written."""
+        """What a team used in a month, by kind: quantity and cost, without the lines of this transaction."""
         rows = self._session.execute(
             select(UsageMonth.kind, UsageMonth.quantity, UsageMonth.cost).where(
                 UsageMonth.team_id == team_id, UsageMonth.month == first_day

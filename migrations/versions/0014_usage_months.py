@@ -6,7 +6,7 @@ Revision: 0014
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.row_security import protect
+from migrations.row_security import grant, protect
 
 revision = "0014"
 down_revision = "0013"
@@ -39,18 +39,22 @@ FROM part GROUP BY team_id, month, kind ORDER BY team_id, month, kind
 ON CONFLICT (team_id, month, kind) DO UPDATE
 SET quantity = counted.quantity + excluded.quantity, cost = counted.cost + excluded.cost
 """
-# In the database, so that workers of the release before count too (decision 0013).
+# In the database, so that workers of the release before count too (decision 0015). It acts as the owner: at the commit
+# the writer's role and team may be others than when the line was written, and nobody else may touch a count.
 _FUNCTION = f"""
-CREATE FUNCTION usage_records_count() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION usage_records_count() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    {_COUNT.format(lines="added")};
+    {_COUNT.format(lines="(SELECT NEW.*) AS added")};
     RETURN NULL;
 END
 $$
 """
+# Deferred to the commit: the rows of a team's month are locked for that moment only, after all else is done. A worker
+# that stands still in the middle of its transaction holds up nobody's count.
 _TRIGGER = """
-CREATE TRIGGER usage_records_are_counted AFTER INSERT ON usage_records REFERENCING NEW TABLE AS added
-FOR EACH STATEMENT EXECUTE FUNCTION usage_records_count()
+CREATE CONSTRAINT TRIGGER usage_records_are_counted AFTER INSERT ON usage_records DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION usage_records_count()
 """
 
 
@@ -66,6 +70,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("team_id", "month", "kind", name=op.f("pk_usage_months")),
     )
     protect(op.get_bind(), "usage_months")
+    grant(op.get_bind(), "usage_months", api_rights="SELECT", worker_rights="SELECT")
     op.execute(_FUNCTION)
     # Nobody adds a line from here to the end of this migration, so that each is counted once: about three seconds for a
     # million lines, in which the ends of leases wait, and nothing else does.

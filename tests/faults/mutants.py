@@ -20,6 +20,9 @@ _FAULTS, _JOBS = "tests/faults", "tests/app/jobs/test_worker_service.py tests/ap
 _GOAL = "tests/faults/test_goals.py::test_nothing_is_lost_nor_done_twice"
 _RACES, _TORN = f"{_GOAL}[races]", f"{_GOAL}[torn]"
 
+_TOKENS, _HOSTS = "tests/app/login/test_tokens.py", "tests/app/webhooks/test_allowlist.py"
+_CHALLENGE = ' and hmac.compare_digest(data["challenge"], challenge)'
+
 _HELD = """            .where(Job.id == job_id, Job.fence == fence, Job.owner.is_not(None))
             .with_for_update()"""
 
@@ -314,6 +317,30 @@ MUTANTS = (
         "result = dict(source)",
         "tests/workers/supervisor/test_engine_process.py",
     ),
+    Mutant(
+        "an address that is not verified is somebody",
+        "app/login/service.py",
+        "isinstance(email, str) and is_verified and",
+        "isinstance(email, str) and",
+        "tests/app/login/test_login.py",
+    ),
+    Mutant(
+        "a log-in ends in another browser",
+        "app/login/service.py",
+        'if data is None or browser is None or not hmac.compare_digest(data["browser"], _digest(browser).hex()):',
+        "if data is None:",
+        "tests/app/login/test_login.py",
+    ),
+    Mutant(
+        "a cookie writes for other sites",
+        "app/api/session_cookie.py",
+        "request.method not in _READING and not _is_ours(request)",
+        "False",
+        "tests/app/login/test_cookie.py",
+    ),
+    Mutant("a nonce is of no matter", "app/login/id_token.py", "expected.nonce.encode()", "nonce.encode()", _TOKENS),
+    Mutant("a code is good for every program", "app/login/service.py", _CHALLENGE, "", "tests/app/cli/test_login.py"),
+    Mutant("lists of hosts are for show", "app/webhooks/sending.py", "allowlist.check(target)", "pass", _HOSTS),
 )
 
 

@@ -166,7 +166,9 @@ def wait_until(is_so, what, seconds=60):
 
 
 def succeeded(client, job_id):
-    job = client.get(f"/v1/fine_tuning/jobs/{job_id}").json()
+    answer = client.get(f"/v1/fine_tuning/jobs/{job_id}")
+    assert answer.status_code == 200, answer.text
+    job = answer.json()
     assert job["status"] in {"validating_files", "queued", "running", "succeeded"}, job
     return job["status"] == "succeeded"
 

@@ -60,7 +60,7 @@ class UsageRecord(Base):
 
 
 class UsageMonth(Base):
-    """What a team used of one thing in a month (UTC). A trigger counts each line of the ledger as it is written."""
+    """What a team used of one thing in a month (UTC). A trigger counts each line of the ledger at its commit."""
 
     __tablename__ = "usage_months"
 

@@ -8,8 +8,10 @@ from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from app.db import migrate
+from app.db.scope import WORKER, across_teams, team_scope
 from app.db.tables import UsageRecord
 from app.usage.kinds import Kind
 from app.usage.repository import UsageRepository
@@ -98,7 +100,23 @@ def test_a_line_that_is_there_already_is_not_counted_again(world):
         values |= {"started_at": MONTHS[0], "ended_at": MONTHS[0]}
         assert usage.add_record(**values)
         assert not usage.add_record(**values)
+    with world.services() as s:
+        usage = UsageRepository(s.work.session)
         assert usage.month(world.team.team_id, MONTHS[0].date()) == {Kind.GPU_SECONDS: (7.0, Decimal(1))}
+
+
+def test_a_worker_that_stands_still_in_its_transaction_holds_up_nobodys_count(world, context):
+    still = context.database.open()
+    still.session.add(line(world.team.team_id, "still", MONTHS[0], 10))
+    still.session.flush()
+    with world.services() as s:
+        s.work.session.execute(text("SET LOCAL lock_timeout = '1s'"))
+        s.work.session.add(line(world.team.team_id, "other", MONTHS[0], 5))
+    still.commit()
+    still.close()
+    with world.services() as s:
+        counted = UsageRepository(s.work.session).month(world.team.team_id, MONTHS[0].date())
+        assert counted == {Kind.GPU_SECONDS: (15.0, Decimal(3))}
 
 
 def test_writers_at_the_same_moment_lose_nothing(world):
@@ -125,6 +143,23 @@ def test_a_line_that_is_rolled_back_was_never_counted(world, context):
     work.close()
     with world.services() as s:
         assert UsageRepository(s.work.session).month(world.team.team_id, MONTHS[0].date()) == {}
+
+
+def test_a_line_of_any_scope_is_counted_and_no_scope_changes_a_count(world, context):
+    mine, other = world.team.team_id, world.add_team("other").team_id
+    with context.database.unit_of_work(team_scope(mine)) as work:
+        work.session.add(line(mine, "own", MONTHS[0], 1))
+        with across_teams(work.session):
+            work.session.add(line(other, "across", MONTHS[0], 2))
+    with context.database.unit_of_work(WORKER) as work:
+        work.session.add(line(other, "worker", MONTHS[0], 3))
+    with world.services() as s:
+        usage = UsageRepository(s.work.session)
+        assert usage.month(mine, MONTHS[0].date())[Kind.GPU_SECONDS][0] == 1
+        assert usage.month(other, MONTHS[0].date())[Kind.GPU_SECONDS][0] == 5
+    for scope in (team_scope(mine), WORKER):
+        with pytest.raises(ProgrammingError, match="permission denied"), context.database.unit_of_work(scope) as work:
+            work.session.execute(text("UPDATE usage_months SET quantity = 0"))
 
 
 def test_the_migration_counts_what_is_there(world, servers):
