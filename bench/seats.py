@@ -3,11 +3,12 @@
     python bench/seats.py [--jobs 8] [--rows 120] [--rounds 1] [--hidden 64] [--upload-seconds 0]
 
 Postgres, Redis and the worker are real processes, and so is the engine, on a small random Llama. Every job trains,
-validates, uploads its checkpoints, is evaluated and published. `--upload-seconds` makes the artifact store answer so much
-later, as one over a network does.
+validates, uploads its checkpoints, is evaluated and published. `--upload-seconds` makes the artifact store answer so
+much later, as one over a network does.
 
-On one device the arithmetic is the same either way, and so is each adapter (their hashes are compared). What is gained are
-the waits: the last upload, the claim, the reading of files and the writing of results of one job, while another trains.
+On one device the arithmetic is the same either way, and so is each adapter (their hashes are compared). What is gained
+are the waits: the last upload, the claim, the reading of files and the writing of results of one job, while another
+trains.
 """
 
 import argparse
