@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20, help="of each team")
     parser.add_argument("--step-seconds", type=float, default=0.1)
     options = parser.parse_args()
-    with World(1, workers=2) as world:
+    with World(1, workers=2, changed={"seats_per_worker": 1}) as world:
         world.house.script(step_seconds=options.step_seconds)
         world.house.wait_until(lambda: len(world.sql("SELECT id FROM workers")) == 2, "both workers", 60)
         teams = {slug: make_team(world, slug, limits) for slug, limits in _LIMITS.items()}

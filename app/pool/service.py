@@ -19,7 +19,7 @@ from app.pool.preemption import Preemption, RunningJob, is_claimants, victims
 from app.pool.repository import PoolRepository
 from app.pool.riders_repository import RidersRepository
 from app.pool.riding import Seats, may_join, takes_company
-from app.pool.snapshot import Card, Snapshot
+from app.pool.snapshot import Card, Snapshot, fits
 from app.pool.snapshot_repository import SnapshotRows
 
 # A worker not heard of for so long is not counted on.
@@ -84,7 +84,8 @@ class PoolService:
     def claim_companion(self, owner: str, *, from_status: str, to_status: str) -> Claim | None:
         """As `claim`, for a worker that runs something: the job that it would be given next, if that may ride along.
 
-        None where it may not: then the GPU goes to it when it is free, and nobody else gets in between.
+        None where it may not: then the GPU goes to it when it is free, and nobody else gets in between. None, too,
+        where an idle worker could take it, which would train it faster.
         """
         seats = Seats(self._settings.seats_per_worker, self._settings.seat_max_seconds)
         riders = self._riders.of_owner(owner)
@@ -103,6 +104,8 @@ class PoolService:
         choice = choose(self._rows.for_claim(from_status, card, leaving=teams))
         offered = replace(seats, memory_bytes=card.memory_bytes)
         if choice is None or not may_join(self._riders.of_job(choice.job.job_id), riders, offered):
+            return None
+        if any(fits(choice.job, idle) for idle in self._rows.idle_cards()):
             return None
         return self._take(choice, owner, from_status=from_status, to_status=to_status)
 

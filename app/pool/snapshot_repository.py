@@ -145,6 +145,14 @@ class SnapshotRows:
         ).all()
         return tuple(card_of(worker, frozenset()) for worker in rows)
 
+    def idle_cards(self) -> tuple[Card, ...]:
+        """Workers that live, take jobs and have none."""
+        holds = select(Job.id).where(Job.owner == Worker.id + "/" + Worker.incarnation)
+        rows: Sequence[Any] = self._session.execute(
+            select(*_OF_WORKERS).where(self._is_alive(), Worker.drain.is_(None), ~holds.exists())
+        ).all()
+        return tuple(card_of(worker, frozenset()) for worker in rows)
+
     def worker(self, owner: str) -> tuple[Worker, Card] | None:
         """The worker that leases name so, and what it offers; None for one that is not registered."""
         worker_id, _, incarnation = owner.rpartition("/")

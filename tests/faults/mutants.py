@@ -131,6 +131,49 @@ MUTANTS = (
         "",
         f"{_FAULTS}/test_worker_process.py",
     ),
+    # Those who ride together.
+    Mutant(
+        "teams that must not share a process do",
+        "app/pool/riding.py",
+        "(one.may_share and other.may_share)",
+        "(one.may_share or other.may_share)",
+        "tests/app/pool/test_riding.py",
+    ),
+    Mutant(
+        "a second rider takes a second GPU of the quota",
+        "app/pool/uses_repository.py",
+        "SELECT DISTINCT team_id, owner",
+        "SELECT team_id, owner",
+        "tests/app/pool/test_companions.py",
+    ),
+    Mutant(
+        "everybody pays an attempt for a dead engine",
+        "workers/supervisor/run_job.py",
+        "reason, is_shared = str(lost), engine.is_shared",
+        "reason, is_shared = str(lost), False",
+        "tests/workers/supervisor/test_riders.py",
+    ),
+    Mutant(
+        "a lost lease kills the engine under the others",
+        "workers/supervisor/run_watch.py",
+        "        if not self._engine.is_shared:\n",
+        "        if True:\n",
+        "tests/workers/supervisor/test_riders.py",
+    ),
+    Mutant(
+        "riders pay for each other's time",
+        "app/usage/ledger.py",
+        "        self._settle(lease.worker_id, ended_at, change=-1)\n",
+        "        lease.gpu_seconds = (ended_at - lease.started_at).total_seconds() * lease.gpus\n",
+        "tests/app/usage/test_shared_leases.py",
+    ),
+    Mutant(
+        "a half-done update is taken for a whole one",
+        "workers/engine/training/loop.py",
+        "    seat.is_whole = False\n    gradient.mul_",
+        "    gradient.mul_",
+        "tests/workers/engine/training/test_seating.py",
+    ),
     # The life of a job.
     Mutant(
         "a job that crashes is tried for ever",

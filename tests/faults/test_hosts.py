@@ -83,7 +83,8 @@ def store(hosts: list[Host], stack: ExitStack, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def world(store: dict[str, str], stack: ExitStack) -> World:
-    return stack.enter_context(World(1, workers=0, changed=store))
+    # One job at a time, so that what a host holds is one job.
+    return stack.enter_context(World(1, workers=0, changed={**store, "seats_per_worker": 1}))
 
 
 def start_worker(world: World, host: Host, number: int, stack: ExitStack) -> None:

@@ -93,6 +93,7 @@ class EngineProcess:
         self._killed_because: str | None = None
         self._lost: EngineLost | None = None
         self._memory_kills: int | None = None
+        self._silences: dict[str, float] = {}
         self._seated: set[str] = set()
         self._seated_at_end: frozenset[str] = frozenset()
         self._seats_lock = threading.Lock()
@@ -145,6 +146,12 @@ class EngineProcess:
 
     def close_box(self, run_id: str) -> None:
         self._mail.close(run_id)
+        self._silences.pop(run_id, None)
+
+    def allow_silence(self, run_id: str, seconds: float) -> float:
+        """A run may have nothing to say for so long; for how long all may, as one at work keeps the others waiting."""
+        self._silences[run_id] = seconds
+        return max(self._silences.copy().values())
 
     def next_report(self, timeout_seconds: float, run_id: str = NOBODY) -> Report | None:
         """The next report of a run, None after the timeout; `EngineLost` once all was read and the process has ended.

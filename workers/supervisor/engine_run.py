@@ -64,7 +64,7 @@ class EngineRun:
         while True:
             report = self._engine.next_report(_LOOK_SECONDS, command.run_id)
             if report is None:
-                self._check_alive(silence)
+                self._check_alive(command.run_id, silence)
                 yield None
                 continue
             match report:
@@ -96,9 +96,10 @@ class EngineRun:
                 raise EngineLost("the engine lost its device")
         raise WorkerFailure(report.error)
 
-    def _check_alive(self, silence: "_Silence") -> None:
+    def _check_alive(self, run_id: str, silence: "_Silence") -> None:
+        allowed_seconds = self._engine.allow_silence(run_id, silence.limit_seconds)
         quiet_seconds = time.monotonic() - self._engine.last_report_at
-        if quiet_seconds > silence.limit_seconds:
+        if quiet_seconds > allowed_seconds:
             self._engine.kill(f"it gave no sign of life for {quiet_seconds:.0f} s")
             raise EngineLost(f"the engine gave no sign of life for {quiet_seconds:.0f} s")
 

@@ -107,6 +107,21 @@ def test_a_second_rider_takes_no_second_gpu_of_the_quota_and_none_elsewhere(worl
     assert companion(world).job_id == third
 
 
+def test_a_job_that_an_idle_worker_can_take_does_not_ride(world):
+    world.queued()
+    world.claim(OWNER)
+    waiting = world.queued()
+    for worker_id, memory in (("gpu1@host", 1), ("gpu2@host", 16 * 10**9)):
+        with world.services() as s:
+            s.pool.register_worker(WorkerCard(worker_id, "one", "host", {"device": "cpu"}, memory_bytes=memory))
+        task = companion(world)
+        assert (task is None) is (memory > 1), "the first one is too small for it"
+        if task is not None:
+            with world.services() as s:
+                s.job_worker.release(task.job_id, task.fence)
+    assert world.claim("gpu2@host/one").job_id == waiting
+
+
 def test_full_fine_tuning_and_what_is_told_to_ride_alone_have_no_company(world):
     alone = world.queued()
     change(world, alone, riding=None)

@@ -12,6 +12,7 @@ from app.db.tables import Job
 from app.pool.service import WorkerCard
 from app.settings import Settings
 from tests.support.house import HOST, House
+from workers.supervisor.engine_run import Patience
 
 
 @pytest.fixture
@@ -168,6 +169,21 @@ def test_one_that_fails_by_its_own_fault_leaves_the_others_running(house: House)
         house.wait_for_status(first, "succeeded")
         assert worker.engine_pid() == pid
     assert is_unbroken(house, first)
+
+
+def test_a_long_silence_of_one_at_its_evaluation_is_not_a_hung_engine_for_the_others(house: House) -> None:
+    first, second = house.submit(), house.submit()
+    held = {"phase": "evaluate", "kind": "hold_until_released", "run": first, "times": 1}
+    house.script(held, at_step_3(second, "hold_until_released", times=1))
+    patience = Patience(train_seconds=4.0, train_median_steps=1, evaluate_seconds=60)
+    with house.gpu_worker(patience=patience) as worker:
+        house.wait_until(lambda: house.reached("evaluate") and house.reached("train"), "both are silent")
+        pid = worker.engine_pid()
+        threading.Event().wait(6.0)  # longer than a training may be silent
+        house.release_hold()
+        for one in (first, second):
+            assert house.wait_for_status(one, "succeeded").losses == 0
+        assert worker.engine_pid() == pid
 
 
 def test_a_drained_worker_checkpoints_all_that_ride_there(house: House) -> None:
