@@ -137,7 +137,7 @@ def join(context: Context, database_url: str) -> list[Member]:
         of_teams = connection.execute("SELECT team_id, array_agg(id) FROM jobs GROUP BY team_id").fetchall()
     with context.database.unit_of_work() as work:
         identity = Services(context, work).identity
-        return [Member(team, identity.create_key(team, "load", Role.MEMBER)[1], ids) for team, ids in of_teams]
+        return [Member(team, identity.create_key(team, "load", Role.TRAINER)[1], ids) for team, ids in of_teams]
 
 
 def _ours(member: Member, kind: str, chance: random.Random) -> tuple[str, str, object]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
 from app.db.tables import (
@@ -42,7 +42,7 @@ _BATCH = 1000
 # Built once: part of each submit.
 _PRICES = (
     select(Price.kind, Price.amount)
-    .distinct(Price.kind)
+    .ext(distinct_on(Price.kind))
     .where(
         Price.kind == func.any(bindparam("kinds", type_=ARRAY(String))),
         or_(Price.device_kind == "", Price.device_kind == bindparam("device_kind")),
