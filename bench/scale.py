@@ -18,6 +18,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -78,6 +81,35 @@ def main() -> None:
     parser.add_argument("--teams", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each turn of point reads")
     options = parser.parse_args()
+    with servers() as place:
+        measure(options, place)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A Postgres and a Redis of this run's own, and its folder."""
+
+    folder: Path
+    sockets: Path
+    database_url: str
+    redis_url: str
+
+    def settings(self) -> Settings:
+        for part in ("artifacts", "bases", "scratch"):
+            (self.folder / part).mkdir()
+        return Settings.model_validate(
+            {
+                "database_url": self.database_url,
+                "redis_url": self.redis_url,
+                "artifacts_url": (self.folder / "artifacts").as_uri(),
+                "bases_dir": self.folder / "bases",
+                "scratch_dir": self.folder / "scratch",
+            }
+        )
+
+
+@contextmanager
+def servers() -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="tsm-scale-") as name:
         folder = Path(name)
         sockets = private_socket_folder(folder / "run")
@@ -91,37 +123,29 @@ def main() -> None:
             redis.wait_ready(broker)
             postgres.create_database()
             upgrade(postgres.url())
-            measure(options, folder, postgres.url(), redis.url, sockets)
+            yield Place(folder, sockets, postgres.url(), redis.url)
         finally:
             EmbeddedRedis.stop(broker)
             EmbeddedPostgres.stop(server)
 
 
-def measure(options: argparse.Namespace, folder: Path, database_url: str, redis_url: str, sockets: Path) -> None:
-    for part in ("artifacts", "bases", "scratch"):
-        (folder / part).mkdir()
-    settings = Settings.model_validate(
-        {
-            "database_url": database_url,
-            "redis_url": redis_url,
-            "artifacts_url": (folder / "artifacts").as_uri(),
-            "bases_dir": folder / "bases",
-            "scratch_dir": folder / "scratch",
-        }
-    )
+def measure(options: argparse.Namespace, place: Place) -> None:
+    settings, database_url = place.settings(), place.database_url
     context = open_context(settings)
     key, caller_team = prepare(context, options.teams)
     started = time.monotonic()
     fill(database_url, options)
     took = time.monotonic() - started
     print(f"{options.finished:,} finished and {options.queued:,} queued jobs, {took:.0f} s to fill")
+    print(f"{os.cpu_count()} cores, load average before the measurements {os.getloadavg()[0]:.1f}")
     print("\n| what | measured | goal |\n|---|---|---|")
-    claims(context)
+    floor = pgbench(place.sockets)
+    claims(context, floor)
     with Api("app.main:build", _OURS, to_environment(settings)) as ours:
         lists(ours, key, database_url, caller_team)
-        with Api("bare:app", _BARE, {"BARE_URL": database_url, "PYTHONPATH": write_bare(folder)}) as bare:
+        with Api("bare:app", _BARE, {"BARE_URL": database_url, "PYTHONPATH": write_bare(place.folder)}) as bare:
             reads(ours, bare, key, database_url=database_url, team=caller_team, seconds=options.seconds)
-        submits(ours, key, database_url, sockets, caller_team)
+        submits(ours, key, database_url, caller_team, floor)
     context.close()
 
 
@@ -161,7 +185,7 @@ def fill(database_url: str, options: argparse.Namespace) -> None:
         connection.execute("CHECKPOINT")
 
 
-def claims(context: Context) -> None:
+def claims(context: Context, floor: float) -> None:
     """Of the pool's own claim, transaction and commit included. What it claims has no files, so it ends at once."""
     seconds = []
     for number in range(_CLAIMS):
@@ -172,6 +196,8 @@ def claims(context: Context) -> None:
         seconds.append(time.perf_counter() - started)
         assert claim is not None, "a job to claim"
     row("a claim", f"p50 {milli(seconds, 0.5)}, p99 {milli(seconds, 0.99)} ms", "p99 ≤ 20 ms")
+    typical = 1000 * statistics.median(seconds)
+    row("a claim, to a transaction of pgbench", f"{typical:.1f} to {floor:.1f} ms = {typical / floor:.1f}", "")
 
 
 def lists(ours: "Api", key: str, database_url: str, team: str) -> None:
@@ -213,7 +239,7 @@ def reads(ours: "Api", bare: "Api", key: str, *, database_url: str, team: str, s
     row("point reads a second, ours to bare", f"{mine:.0f} to {other:.0f} = {mine / other:.0%}", "≥ 60 %")
 
 
-def submits(ours: "Api", key: str, database_url: str, sockets: Path, team: str) -> None:
+def submits(ours: "Api", key: str, database_url: str, team: str, floor: float) -> None:
     client = Client(ours.port, key)
     line = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
     file = client.upload(("\n".join(json.dumps(line) for _ in range(12))).encode())
@@ -235,7 +261,7 @@ def submits(ours: "Api", key: str, database_url: str, sockets: Path, team: str) 
     stop.set()
     for reader in readers:
         reader.join()
-    floor, typical = pgbench(sockets), 1000 * statistics.median(alone)
+    typical = 1000 * statistics.median(alone)
     row("a submit alone", f"p50 {milli(alone, 0.5)}, p99 {milli(alone, 0.99)} ms", "")
     told = f"p50 {milli(beside, 0.5)}, p99 {milli(beside, 0.99)} ms"
     row(f"a submit beside {_CLIENTS} readers at full speed", told, "p99 ≤ 50 ms")
@@ -257,11 +283,12 @@ def pgbench(sockets: Path) -> float:
 
 
 class Api:
-    """One uvicorn process."""
+    """uvicorn, of one process unless told otherwise."""
 
-    def __init__(self, target: str, port: int, environment: dict[str, str]) -> None:
+    def __init__(self, target: str, port: int, environment: dict[str, str], *, workers: int = 1) -> None:
         self.port = port
         command = [sys.executable, "-m", "uvicorn", target, "--port", str(port), "--log-level", "warning"]
+        command += ["--workers", str(workers)]
         if target.endswith(":build"):
             command.append("--factory")
         paths = {"PYTHONPATH": f"{ROOT}:{environment.get('PYTHONPATH', '')}"}

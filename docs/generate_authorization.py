@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fastapi.routing import APIRoute
 
+from app.api.edge import permission_of
 from app.identity.policy import Permission, Role, is_allowed
 from app.main import ROUTERS
 
@@ -22,23 +23,11 @@ comes from the key. An operator has every right, and in `/v1/organization` reach
 _SHARED = "/v1/bases"
 
 
-def permission_of(route: APIRoute) -> Permission | None:
-    """The one right that the route asks for; None for the public ones."""
-    waiting = [route.dependant]
-    while waiting:
-        dependant = waiting.pop()
-        found: Permission | None = getattr(dependant.call, "permission", None)
-        if found is not None:
-            return found
-        waiting += dependant.dependencies
-    return None
-
-
 def render() -> str:
     """The whole page."""
     routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     lines = [
-        _line(method, route.path.replace(":path", ""), permission_of(route))
+        _line(method, route.path.replace(":path", ""), permission_of(route.dependant))
         for route in routes
         for method in sorted(route.methods)
     ]

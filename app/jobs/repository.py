@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import Function
@@ -24,6 +24,47 @@ _LOOKED_THROUGH = 300
 _FIND = select(Job).where(
     Job.id == bindparam("job_id"), Job.team_id == bindparam("team_id"), Job.purpose == bindparam("purpose")
 )
+
+
+def _earlier() -> Select[Any]:
+    last = (
+        select(Job.id)
+        .where(Job.base_id == bindparam("base_id"), Job.finished_at.is_not(None))
+        .order_by(Job.finished_at.desc())
+        .limit(_LOOKED_THROUGH)
+    )
+    report, split = Job.dataset_report, Job.dataset_report["split"]
+    device = (
+        select(GpuLease.device_kind)
+        .where(GpuLease.job_id == Job.id)
+        .order_by(GpuLease.fence.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            report["training"]["bytes"].as_integer(),
+            report["training"]["examples"].as_integer(),
+            split["train_rows"].as_integer(),
+            Job.encoding["tokens"].as_integer(),
+            Job.trained_tokens,
+            Job.usage["gpu_seconds"].as_float(),
+            device,
+        )
+        .where(
+            Job.id.in_(last),
+            Job.purpose == JobPurpose.TRAINING,
+            Job.status == "succeeded",
+            Job.attempts == 0,
+            Job.usage.is_not(None),
+            Job.encoding.is_not(None),
+        )
+        .order_by(Job.finished_at.desc())
+        .limit(_EARLIER_JOBS)
+    )
+
+
+_EARLIER = _earlier()
 
 
 class JobRepository:
@@ -93,43 +134,8 @@ class JobRepository:
 
     def earlier_jobs(self, base_id: str) -> tuple[EarlierJob, ...]:
         """The last trainings on this base, of any team, that succeeded at their first attempt."""
-        last = (
-            select(Job.id)
-            .where(Job.base_id == base_id, Job.finished_at.is_not(None))
-            .order_by(Job.finished_at.desc())
-            .limit(_LOOKED_THROUGH)
-        )
-        report, split = Job.dataset_report, Job.dataset_report["split"]
-        device = (
-            select(GpuLease.device_kind)
-            .where(GpuLease.job_id == Job.id)
-            .order_by(GpuLease.fence.desc())
-            .limit(1)
-            .scalar_subquery()
-        )
-        statement = (
-            select(
-                report["training"]["bytes"].as_integer(),
-                report["training"]["examples"].as_integer(),
-                split["train_rows"].as_integer(),
-                Job.encoding["tokens"].as_integer(),
-                Job.trained_tokens,
-                Job.usage["gpu_seconds"].as_float(),
-                device,
-            )
-            .where(
-                Job.id.in_(last),
-                Job.purpose == JobPurpose.TRAINING,
-                Job.status == "succeeded",
-                Job.attempts == 0,
-                Job.usage.is_not(None),
-                Job.encoding.is_not(None),
-            )
-            .order_by(Job.finished_at.desc())
-            .limit(_EARLIER_JOBS)
-        )
         with across_teams(self._session):
-            rows = self._session.execute(statement).all()
+            rows = self._session.execute(_EARLIER, {"base_id": base_id}).all()
         return tuple(
             EarlierJob(
                 file_bytes=size,

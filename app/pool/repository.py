@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Interval, Update, bindparam, delete, func, inspect, literal_column, select, update
+from sqlalchemy import BindParameter, Interval, Update, bindparam, delete, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -27,7 +27,7 @@ def _take(*, trains: bool) -> Update:
     times = {"claimed_at": moment, "started_at": func.coalesce(Job.started_at, moment)} if trains else {}
     return (
         # The table, not its class: there are no objects of the session to be looked through.
-        update(inspect(Job).local_table)
+        update(Job.metadata.tables[Job.__tablename__])
         .where(Job.id == bindparam("job_id"), Job.status == bindparam("from_status"), claimable())
         .values(
             status=bindparam("to_status"),
@@ -65,7 +65,8 @@ class PoolRepository:
             "by": owner,
             "seconds": timedelta(seconds=lease_seconds),
         }
-        return self._session.scalar(statement, values)
+        fence: int | None = self._session.scalar(statement, values)
+        return fence
 
     def count_overtaken(self, job_ids: Sequence[str]) -> None:
         """A worker took a job of the base it held in these jobs' turn."""

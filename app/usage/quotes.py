@@ -25,12 +25,10 @@ class Quotes:
 
     def cost(self, device_kind: str | None, gpu_seconds: float | None, tokens: float) -> Decimal | None:
         """Of a training. None if it depends on seconds that nobody knows."""
-        now = self._repository.now()
         seconds_kinds = (Kind.GPU_SECONDS, Kind.ENERGY_WH)
-        prices = {
-            kind: self._repository.price_at(UNITS[kind].price_kind, device_kind, now)
-            for kind in (*seconds_kinds, Kind.TRAINED_TOKENS)
-        }
+        names = {kind: UNITS[kind].price_kind for kind in (*seconds_kinds, Kind.TRAINED_TOKENS)}
+        found = self._repository.prices_at(list(names.values()), device_kind)
+        prices = {kind: found.get(name) for kind, name in names.items()}
         if gpu_seconds is None and any(prices[kind] for kind in seconds_kinds):
             return None
         seconds = gpu_seconds or 0.0

@@ -5,8 +5,23 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Double, case, cast, column, func, literal, or_, select, true
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    DateTime,
+    Double,
+    String,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
 from app.db.tables import (
@@ -25,6 +40,17 @@ from app.db.tables import (
 from app.usage.kinds import Kind
 
 _BATCH = 1000
+# Built once: part of each submit.
+_PRICES = (
+    select(Price.kind, Price.amount)
+    .ext(distinct_on(Price.kind))
+    .where(
+        Price.kind == func.any(bindparam("kinds", type_=ARRAY(String))),
+        or_(Price.device_kind == "", Price.device_kind == bindparam("device_kind")),
+        Price.effective_at <= func.coalesce(bindparam("moment", type_=DateTime(timezone=True)), func.clock_timestamp()),
+    )
+    .order_by(Price.kind, (Price.device_kind != "").desc(), Price.effective_at.desc())
+)
 
 
 class BucketSum(NamedTuple):
@@ -220,14 +246,18 @@ class UsageRepository:
         return self._session.scalar(query) is not None
 
     def price_at(self, kind: str, device_kind: str | None, moment: datetime) -> Decimal | None:
-        """The device's own price before that of all devices; of these the last one that held at the moment."""
-        query = (
-            select(Price.amount)
-            .where(Price.kind == kind, Price.device_kind.in_(("", device_kind or "")), Price.effective_at <= moment)
-            .order_by((Price.device_kind != "").desc(), Price.effective_at.desc())
-            .limit(1)
-        )
-        return self._session.scalar(query)
+        """As `prices_at`, of one kind."""
+        return self.prices_at([kind], device_kind, moment).get(kind)
+
+    def prices_at(
+        self, kinds: Sequence[str], device_kind: str | None, moment: datetime | None = None
+    ) -> dict[str, Decimal]:
+        """By kind; the device's own before that of all devices; of these the last one that held at the moment.
+
+        None: the database's present moment.
+        """
+        values = {"kinds": list(kinds), "device_kind": device_kind or "", "moment": moment}
+        return {row.kind: row.amount for row in self._session.execute(_PRICES, values)}
 
     # Storage.
 

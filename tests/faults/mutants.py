@@ -293,8 +293,8 @@ MUTANTS = (
     Mutant(
         "a job of another team is found",
         "app/jobs/repository.py",
-        "select(Job).where(Job.id == job_id, Job.team_id == team_id, Job.purpose == purpose))",
-        "select(Job).where(Job.id == job_id, Job.purpose == purpose))",
+        'Job.id == bindparam("job_id"), Job.team_id == bindparam("team_id"), Job.purpose == bindparam("purpose")',
+        'Job.id == bindparam("job_id"), Job.purpose == bindparam("purpose")',
         "tests/app/jobs tests/architecture",
     ),
     Mutant(

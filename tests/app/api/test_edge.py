@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+import anyio.to_thread
 import httpx
 import pytest
 from fastapi import APIRouter, Request
@@ -15,6 +16,7 @@ from starlette.responses import StreamingResponse
 
 from app.api.dependencies import ServicesDep
 from app.api.edge import WorkRoute, release
+from app.identity.policy import Role
 from app.main import create_app
 
 
@@ -160,3 +162,41 @@ def test_many_slow_uploads_do_not_use_up_the_connections(live_server, api_key):
     for thread in threads:
         thread.join(60)
     assert answers == [200] * count
+
+
+def test_who_may_not_ask_hears_that_before_what_is_wrong_with_the_request(client, services):
+    with services() as s:
+        team = s.identity.create_team("A", "a")
+        _, viewer = s.identity.create_key(team.id, "k", Role.VIEWER)
+    for key, status in (("sk-no", 401), (viewer, 403)):
+        headers = {"authorization": f"Bearer {key}"}
+        assert client.post("/v1/fine_tuning/jobs", json={"model": 1}, headers=headers).status_code == status
+        assert client.post("/v1/fine_tuning/jobs", content=b"{}", headers=headers).status_code == status
+    assert client.post("/v1/fine_tuning/jobs", json={"model": 1}).status_code == 400
+
+
+def test_a_plain_handler_is_one_trip_to_another_thread(client, monkeypatch):
+    trips = []
+    run_sync = anyio.to_thread.run_sync
+
+    async def counted(function, *arguments, **options):
+        trips.append(function)
+        return await run_sync(function, *arguments, **options)
+
+    client.get("/v1/fine_tuning/jobs")
+    monkeypatch.setattr(anyio.to_thread, "run_sync", counted)
+    assert client.get("/v1/fine_tuning/jobs").status_code == 200
+    assert len(trips) == 1
+
+
+def test_an_answer_that_cannot_be_rendered_is_not_committed(own_client, context):
+    router, build = own_client
+
+    @router.post("/make")
+    def make(services: ServicesDep) -> dict[str, int]:
+        services.identity.create_team("A", "made")
+        return {"made": "not a number"}
+
+    with build() as client:
+        assert client.post("/make").status_code == 500
+    assert "made" not in teams(context)

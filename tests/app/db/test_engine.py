@@ -2,10 +2,11 @@
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.contracts.tasks import Queue
 from app.db.engine import Database, UnitOfWork
+from app.db.scope import API, OWNER
 from app.db.tables import Team
 from workers.supervisor.held_job import is_passing
 
@@ -120,3 +121,58 @@ def test_options_of_the_address_are_kept(context, settings):
     with database.unit_of_work() as work:
         assert work.session.scalar(text("SELECT current_setting('tunesmith.mark')")) == "here"
     database.close()
+
+
+@pytest.fixture
+def database(settings):
+    database = Database(settings.database_url.get_secret_value(), Recorder(), pool_size=1)
+    yield database
+    database.close()
+
+
+def cut(database, context):
+    """The database ends the connection that lies in the pool."""
+    with database.unit_of_work() as work:
+        process = work.session.scalar(text("SELECT pg_backend_pid()"))
+    with context.database.unit_of_work() as work:
+        work.session.execute(text("SELECT pg_terminate_backend(:process, 5000)"), {"process": process})
+
+
+def test_a_connection_that_died_while_it_lay_idle_is_replaced(database, context, monkeypatch):
+    monkeypatch.setattr("app.db.engine._TRUSTED_SECONDS", 0.0)
+    cut(database, context)
+    with database.unit_of_work() as work:
+        assert work.session.scalar(text("SELECT 1")) == 1
+
+
+@pytest.mark.parametrize("scope", [OWNER, API], ids=["as it logged in", "in a scope"])
+def test_one_that_died_a_moment_after_its_use_fails_one_transaction_as_a_database_away(
+    database, context, monkeypatch, scope
+):
+    monkeypatch.setattr("app.db.engine._TRUSTED_SECONDS", 60.0)
+    cut(database, context)
+    with pytest.raises(OperationalError), database.unit_of_work(scope) as work:
+        work.session.scalar(text("SELECT 1"))
+    with database.unit_of_work(scope) as work:
+        assert work.session.scalar(text("SELECT 1")) == 1
+
+
+def test_a_connection_in_constant_use_is_not_asked_whether_it_lives(database, monkeypatch):
+    monkeypatch.setattr("app.db.engine._TRUSTED_SECONDS", 60.0)
+    pings = []
+    monkeypatch.setattr(database.engine.dialect, "do_ping", pings.append)
+    for _ in range(3):
+        with database.unit_of_work() as work:
+            work.session.scalar(text("SELECT 1"))
+    assert pings == []
+
+
+def test_columns_are_described_to_who_asks(database):
+    with database.engine.connect() as connection:
+        cursor = connection.connection.driver_connection.execute("SELECT 1 AS one, 'x' AS two")
+        assert [column.name for column in cursor.description] == ["one", "two"]
+        assert [column.name for column in cursor.description[1:]] == ["two"]
+        assert len(cursor.description) == 2
+        with pytest.raises(IndexError):
+            cursor.description[2]
+        assert connection.connection.driver_connection.execute("SET LOCAL lock_timeout = 0").description is None
