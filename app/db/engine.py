@@ -6,6 +6,7 @@ from copy import copy
 from time import monotonic
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import Session
@@ -111,6 +112,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
+            json_deserializer=from_json,  # several times as fast as the one of the standard library
             connect_args={
                 "application_name": "tunesmith",
                 "connect_timeout": 5,
