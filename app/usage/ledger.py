@@ -33,7 +33,7 @@ class UsageLedger:
         """A worker has just claimed a GPU for this job. What an earlier holder left open ends here."""
         self._repository.flush()
         started_at = job.claimed_at or self._repository.now()
-        for earlier in self._repository.lock_open_leases(job.id):
+        for earlier in self._repository.open_leases(job.id):
             self._close(job, earlier, max(started_at, earlier.started_at))
         worker_id = (job.owner or "").partition("/")[0]
         device = self._repository.device_of(worker_id)
@@ -56,7 +56,7 @@ class UsageLedger:
 
         A lease of a worker without a GPU (files being read) was never opened, and leaves no line.
         """
-        leases = [lease for lease in self._repository.lock_open_leases(job.id) if lease.fence == job.fence]
+        leases = [lease for lease in self._repository.open_leases(job.id) if lease.fence == job.fence]
         for lease in leases:
             now = self._repository.now()
             until = now if job.lease_until is None else min(now, job.lease_until)

@@ -87,9 +87,10 @@ class UsageRepository:
         self._session.add(lease)
         self._session.flush()
 
-    def lock_open_leases(self, job_id: str) -> Sequence[GpuLease]:
+    def open_leases(self, job_id: str) -> Sequence[GpuLease]:
+        """Guarded by the job's lock alone: two riders that end at once must not each hold what the other waits for."""
         query = select(GpuLease).where(GpuLease.job_id == job_id, GpuLease.ended_at.is_(None)).order_by(GpuLease.fence)
-        return self._session.scalars(query.with_for_update()).all()
+        return self._session.scalars(query).all()
 
     def lock_open_leases_of_worker(self, worker_id: str) -> Sequence[GpuLease]:
         """All of them, of any team, until the end of the transaction nobody else's to settle; none can join meanwhile.
