@@ -69,6 +69,10 @@ class WorkRoute(APIRoute):
         def run(**values: Any) -> Any:
             exchange = _EXCHANGE.get()
             response = self._rendered(endpoint(**exchange.admitted(values)))
+            for given in values.values():
+                if isinstance(given, Response) and given is not response:
+                    # What the handler set on the response it was given, such as a cookie.
+                    response.headers.raw.extend(given.headers.raw)
             exchange.finish(response)
             return response
 
@@ -83,7 +87,9 @@ class WorkRoute(APIRoute):
         value, faults = self.response_field.validate(answer, {}, loc=("response",))
         if faults:
             raise ResponseValidationError(errors=faults, body=answer)
-        return Response(self.response_field.serialize_json(value), media_type="application/json")
+        return Response(
+            self.response_field.serialize_json(value), self.status_code or 200, media_type="application/json"
+        )
 
 
 async def _end(request: Request, verb: Callable[..., None], *values: Any) -> None:

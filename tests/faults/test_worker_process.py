@@ -1,4 +1,5 @@
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -89,9 +90,9 @@ def test_figures_that_a_stopped_supervisor_never_read_are_recorded_by_the_next_a
     with house.worker_process("gpu", "gpu0") as process:
         house.wait_until(lambda: 1 in house.metrics(job_id), "step 1")
         process.send_signal(signal.SIGSTOP)
+        Path(f"{house.script_path}.reached-train").unlink()
         house.release_hold()
-        checkpoints = house.folder / "scratch" / "gpu0" / "jobs" / job_id / "output" / "checkpoints"
-        house.wait_until((checkpoints / "step-000006").is_dir, "the engine goes on alone")
+        house.wait_until(lambda: house.reached("train"), "the engine goes on alone, to the step where it hangs")
         process.kill()
     with house.worker_process("gpu", "gpu0"):
         house.wait_for_status(job_id, "succeeded")

@@ -68,8 +68,8 @@ if __name__ == "__main__":
     if seconds := os.environ.get("CHAOS_CLOCK_SECONDS"):
         chance = random.Random(os.getpid())  # noqa: S311 - no secret
         shift_clock((lambda: chance.uniform(-1, 1) * _TEN_DAYS) if seconds == "jumps" else (lambda: float(seconds)))
-    if seconds := os.environ.get("CHAOS_STORE_SECONDS"):
-        slow_down_store(float(seconds))
+    if delay := os.environ.get("CHAOS_STORE_SECONDS"):
+        slow_down_store(float(delay))
     sys.exit(
         run_worker(
             load_settings(),

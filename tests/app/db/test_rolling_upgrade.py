@@ -16,7 +16,16 @@ from migrations import released
 from tests.app.db.test_migrate import empty_database_url  # noqa: F401 - a fixture
 from tests.support.schema_shape import breaches, shape_of
 
-EXCEPTIONS: dict[str, set[str]] = {}
+EXCEPTIONS: dict[str, set[str]] = {
+    # Of the few open leases: building it reads the table once, 0.2 seconds for a million leases. A build beside writers
+    # that gives way to a lock would leave a broken index behind.
+    "0015": {
+        (
+            "gpu_leases gets the index ix_gpu_leases_worker_open and nobody can write meanwhile: "
+            "build it concurrently, in an autocommit block"
+        )
+    }
+}
 """By revision, breaches that were thought over, each with a comment on why no process of the last release meets it."""
 
 

@@ -130,6 +130,7 @@ def test_every_write_of_the_interface_is_among_the_stale_writes():
     not_fenced = {
         "claim_validation",
         "claim_training",
+        "claim_companion",
         "enforce_budgets",
         "inspect",
         "reap",

@@ -81,7 +81,7 @@ def test_a_job_that_does_not_wait_has_no_place(world, client, services):
     assert world.validate() == validating
     assert world.claim("gpu0/x").job_id == validating
     body = ask(client, validating)
-    assert (body["status"], body["position"], body["reason"]) == ("running", None, "The job runs.")
+    assert (body["status"], body["position"], body["reason"]) == ("running", None, "The job runs on gpu0.")
     with services() as s:
         s.jobs.cancel(world.team, validating)
     assert ask(client, validating)["reason"] == "The job is over."

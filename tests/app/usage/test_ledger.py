@@ -68,10 +68,11 @@ def finish(world, task):
 
 
 WORKER_ERROR = WorkerError(kind="fatal", code="engine_bug", message="It broke.")
+DEATH = WorkerError(kind="transient", code="worker_crashed", message="It died.")
 ENDS = {
     "succeed": finish,
     "fail": lambda world, task: call(world, "fail", task, WORKER_ERROR),
-    "crash": lambda world, task: call(world, "crash", task, "it died"),
+    "crash": lambda world, task: call(world, "fail", task, DEATH),
     "release": lambda world, task: call(world, "release", task),
     "cancel": lambda world, task: stop(world, task, "cancel"),
     "pause": lambda world, task: stop(world, task, "pause"),
@@ -164,7 +165,7 @@ def test_trained_tokens_are_counted_once_over_retries(world):
     task = world.running()
     with world.services() as s:
         s.job_worker.record_metrics(task.job_id, task.fence, [metric(step) for step in range(1, 8)])
-    call(world, "crash", task, "it died")
+    call(world, "fail", task, DEATH)
     with world.services() as s:
         s.work.session.execute(update(Job).values(not_before=None))
     again = world.claim()
