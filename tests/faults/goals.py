@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults import history, mutants, races, scarcity, submit_kills, torn_checkpoints
+from tests.faults import history, mutants, mutations, races, scarcity, submit_kills, torn_checkpoints
 from tests.faults.kinds import ENGINES, SERVERS, SUPERVISORS, Kind
 from tests.faults.world import LEASE_SECONDS, STEP_SECONDS, World
 
@@ -256,7 +256,7 @@ def mutants_killed(_: int, seed: int) -> list[Result]:
     left = mutants.survivors()
     what = "guards taken out, one at a time"
     found = _told(f"{len(left)} survived", left)
-    return [Result("G24", what, len(mutants.MUTANTS), found, not left, _since(started))]
+    return [Result("G24", what, len(mutations.MUTANTS), found, not left, _since(started))]
 
 
 Goal = Callable[[int, int], list[Result]]
@@ -271,7 +271,7 @@ GOALS: dict[str, tuple[Goal, int]] = {
     "clocks": (wrong_clocks, 20),
     "poison": (poison_jobs, 20),
     "cancels": (cancels, 100),
-    "mutants": (mutants_killed, len(mutants.MUTANTS)),
+    "mutants": (mutants_killed, len(mutations.MUTANTS)),
 }
 """Name → the goal and how many trials its figure asks for."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.mutants import MUTANTS, Mutant
+from tests.faults.mutations import MUTANTS, Mutant
 from tests.support.house import REPOSITORY
 
 
