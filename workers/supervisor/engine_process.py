@@ -52,6 +52,7 @@ _NO_MEMORY = (
     "the worker's machine ran out of memory and the system killed the engine. Use a smaller batch size, shorter rows or"
     " a smaller base, or ask the operator for a worker with more memory"
 )
+_OOM_SCORE = "500"  # of 1000, on top of what its memory counts
 _LOG_BYTES = 4 * 1024 * 1024
 _EXIT_WAIT_SECONDS = 5.0
 
@@ -212,6 +213,7 @@ class EngineProcess:
             self._spawned.set()
             return
         self._process = process
+        _prefer_to_be_killed(process.pid)
         self._spawned.set()
         readers = [
             threading.Thread(target=read, args=(process,), name=f"engine-{name}", daemon=True)
@@ -297,6 +299,14 @@ class EngineProcess:
         if exit_code < 0:
             return EngineLost(f"the engine was killed by {signal.Signals(-exit_code).name}")
         return EngineLost(f"the engine ended with exit code {exit_code}")
+
+
+def _prefer_to_be_killed(pid: int) -> None:
+    """Where memory runs out, the kernel ends the engine and not its supervisor, who tells what happened."""
+    try:
+        Path(f"/proc/{pid}/oom_score_adj").write_text(_OOM_SCORE)
+    except OSError as error:
+        logger.debug("the kernel was not told which process to end first: %s", error)
 
 
 def _kill_group(leader_pid: int) -> None:

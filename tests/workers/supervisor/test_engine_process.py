@@ -180,3 +180,10 @@ time.sleep(600)
         process.kill()
         process.wait()
         wait_until_dead(pid)
+
+
+def test_where_memory_runs_out_the_kernel_ends_the_engine_before_its_supervisor(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    engine.take_ready(SECONDS)
+    scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (engine.pid, os.getpid())]
+    assert scores[0] >= min(1000, scores[1] + 500)

@@ -47,7 +47,6 @@ def test_a_base_in_four_bits_is_not_the_base_in_sixteen(tiny, tmp_path, monkeypa
 
     monkeypatch.setattr(engine_module, "load_base", load)
     monkeypatch.setattr(engine_module, "require_available", lambda *_: None)
-    monkeypatch.setattr(engine_module, "train", lambda *_: None)
     engine = Engine(lambda _report: None, device=CPU, resident=tiny)
     engine.run(LoadBase(base=tiny.ref), StopSignal())
     assert loaded == []
