@@ -5,6 +5,7 @@ FastAPI's dependencies with `yield` end after the answer was sent, so a commit t
 
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
@@ -18,8 +19,10 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.api.exchange import Exchange
+from app.api.dependencies import at_once
+from app.api.exchange import Exchange, OfExchange
 from app.api.idempotency import Replay
+from app.db.look import Question
 from app.identity.policy import Permission
 
 _EXCHANGE: ContextVar[Exchange] = ContextVar("exchange")
@@ -32,11 +35,11 @@ class WorkRoute(APIRoute):
         super().__init__(path, self._within(endpoint), **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-        permission = permission_of(self.dependant)
+        permission, question = permission_of(self.dependant), _question_of(self.dependant)
+        handle = self._without_own()
 
         async def run(request: Request) -> Response:
-            exchange = request.state.exchange = Exchange(request, permission)
+            exchange = request.state.exchange = Exchange(request, permission, question)
             _EXCHANGE.set(exchange)
             try:
                 response = await _answer(handle, request, exchange)
@@ -55,20 +58,33 @@ class WorkRoute(APIRoute):
 
         return run
 
+    def _without_own(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, which need not solve what the edge gives itself: that took a sixth of a small request.
+
+        The route's description keeps all.
+        """
+        whole = self.dependant
+        self._own = {one.name: found for one in whole.dependencies if one.name and (found := _own(one)) is not None}
+        self.dependant = replace(whole, dependencies=[one for one in whole.dependencies if _own(one) is None])
+        try:
+            return super().get_route_handler()
+        finally:
+            self.dependant = whole
+
     def _within(self, endpoint: Callable[..., Any]) -> Callable[..., Any]:
         """The handler between the check of the caller and, where it is a plain function, the commit."""
         if iscoroutinefunction(endpoint):
 
             @wraps(endpoint)
             async def handle(**values: Any) -> Any:
-                return await endpoint(**await run_in_threadpool(_EXCHANGE.get().admitted, values))
+                return await endpoint(**values, **await run_in_threadpool(self._given, _EXCHANGE.get()))
 
             return handle
 
         @wraps(endpoint)
         def run(**values: Any) -> Any:
             exchange = _EXCHANGE.get()
-            response = self._rendered(endpoint(**exchange.admitted(values)))
+            response = self._rendered(endpoint(**values, **self._given(exchange)))
             for given in values.values():
                 if isinstance(given, Response) and given is not response:
                     # What the handler set on the response it was given, such as a cookie.
@@ -77,6 +93,11 @@ class WorkRoute(APIRoute):
             return response
 
         return run
+
+    def _given(self, exchange: Exchange) -> dict[str, Any]:
+        """The arguments that are not the request's, once the caller is admitted."""
+        exchange.admit()
+        return {name: one.of(exchange) for name, one in self._own.items()}
 
     def _rendered(self, answer: Any) -> Response:
         """As FastAPI would, which makes another trip between threads for it."""
@@ -121,6 +142,17 @@ def permission_of(dependant: Dependant) -> Permission | None:
             return found
         waiting += one.dependencies
     return None
+
+
+def _question_of(dependant: Dependant) -> Question[Any] | None:
+    """What is asked beside the key; at most one row (`app.api.dependencies.at_once`)."""
+    found = [own.question for one in dependant.dependencies if isinstance(own := _own(one), at_once)]
+    return found[0] if found else None
+
+
+def _own(dependant: Dependant) -> OfExchange | None:
+    call: object = dependant.call
+    return call if isinstance(call, OfExchange) else None
 
 
 async def _answer(

@@ -4,7 +4,7 @@ A handler that is a plain function runs in another thread, and each trip there c
 the same thread looks up the key, checks the right, runs the handler, renders the answer and commits.
 """
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
 from typing import Any
 
 from fastapi import Request
@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from app.api.idempotency import begin, store
 from app.api.session_cookie import session_text
+from app.context import Context
 from app.db.idempotency import Reservation, forget
+from app.db.look import Look, Question
 from app.db.scope import team_scope
 from app.errors import Forbidden, Unauthorized
 from app.factory import Services
@@ -21,17 +23,30 @@ from app.identity.caller import Caller
 from app.identity.policy import Permission, is_allowed
 
 
-class Exchange:
-    """Everything but `admitted` and `services` is for the edge. `permission`: what the route asks for, if anything."""
+class OfExchange(ABC):
+    """A parameter of a handler that comes from the exchange and not from the request.
 
-    def __init__(self, request: Request, permission: Permission | None) -> None:
-        context = request.app.state.context
+    The edge gives it, in the handler's own thread; FastAPI sees it in the signature and is spared it at each request.
+    """
+
+    @abstractmethod
+    def of(self, exchange: "Exchange") -> Any:
+        """The argument, after the caller was admitted."""
+
+
+class Exchange:
+    """One request. `permission`: what its route asks for, if anything; `question`: what it asks beside the key."""
+
+    def __init__(self, request: Request, permission: Permission | None, question: Question[Any] | None) -> None:
+        context: Context = request.app.state.context
         # Lazy: connects at the first statement.
         self.services = Services(context, context.database.open())
         self.is_finished = False
+        self.caller: Caller | None = None
+        """Once admitted."""
+        self.look = None if question is None else Look(question, request.path_params, context.database.looks)
         self._request = request
         self._permission = permission
-        self._caller: Caller | None = None
 
     def admit(self) -> None:
         """Look up the key, check the right, and reserve the Idempotency-Key; only the first call does anything.
@@ -39,7 +54,7 @@ class Exchange:
         `Unauthorized` or `Forbidden` for who may not ask; `Replay` for a request that was answered before. Routes that
         read their own body have no hash of it yet and call `app.api.idempotency.begin` themselves once they have.
         """
-        if self._permission is None or self._caller is not None:
+        if self._permission is None or self.caller is not None:
             return
         scheme, key = get_authorization_scheme_param(self._request.headers.get("authorization"))
         text = key if scheme.lower() == "bearer" and key else session_text(self._request)
@@ -48,7 +63,7 @@ class Exchange:
                 "You didn't provide an API key. Send it in the header 'Authorization: Bearer YOUR_KEY'.",
                 code="invalid_api_key",
             )
-        caller = self.services.identity.authenticate(text)
+        caller = self.services.identity.authenticate(text, self.look)
         if not caller.may(self._permission):
             what = (
                 "is narrowed to other rights than" if is_allowed(caller.role, self._permission) else "does not include"
@@ -58,15 +73,10 @@ class Exchange:
                 "Ask an admin of your team for a key that includes it.",
                 code="insufficient_permissions",
             )
-        self._caller = caller
+        self.caller = caller
         body_sha256: str | None = getattr(self._request.state, "body_sha256", None)
         if body_sha256 is not None:
             begin(self._request, self.services.work, caller, body_sha256=body_sha256)
-
-    def admitted(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a handler, with the caller in the place of this exchange, which stood for it."""
-        self.admit()
-        return {name: self._caller if value is self else value for name, value in values.items()}
 
     def commit(self) -> None:
         """What was done so far is in; the connection goes back, and the next statement takes another one."""

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.broker import Broker
 from app.contracts.tasks import Queue
 from app.db.cursor import LazyCursor
+from app.db.look import LookConnections
 from app.db.scope import OWNER, Scope, ScopedSession, open_session
 from app.logs import logger
 
@@ -68,7 +69,8 @@ class UnitOfWork:
             actions, self._before_commit = self._before_commit, []
             for action in actions:
                 action()
-        self.session.commit()
+        if self.session.in_transaction():
+            self.session.commit()
         self._after_rollback.clear()
         rings, self._rings = self._rings, {}
         for queue in rings:
@@ -81,7 +83,8 @@ class UnitOfWork:
                 logger.exception("an action after the commit failed; the control role will repeat it")
 
     def rollback(self) -> None:
-        self.session.rollback()
+        if self.session.in_transaction():
+            self.session.rollback()
         self._rings.clear()
         self._before_commit.clear()
         self._after_commit.clear()
@@ -126,6 +129,7 @@ class Database:
             },
         )
         _ping_idle(self.engine)
+        self.looks = LookConnections(self.engine, pool_size)
         self._broker = broker
         self.scope = OWNER
         """Of transactions whose opener names none."""
@@ -152,6 +156,7 @@ class Database:
             work.close()
 
     def close(self) -> None:
+        self.looks.close()
         self.engine.dispose()
 
 

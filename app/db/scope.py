@@ -24,10 +24,13 @@ _KEY, _ASKED, _FOUND = "scope", "asked_key", "found_key"
 # Both begin a transaction, and each transaction begins so; in the driver's own words, which see `_begin`.
 _ENTER = "SELECT set_config('role', %(role)s, true), set_config('tunesmith.team_id', %(team_id)s, true)"
 # With the question that the first statement of a request asks: role and team in the same round trip.
-_ENTER_BY_KEY = (
-    "SELECT set_config('role', %(role)s, true), set_config('tunesmith.team_id', coalesce(found.team_id, ''), true), "
-    "found.* FROM (SELECT 1) AS one LEFT JOIN LATERAL tunesmith_find_caller(%(sha256)s) AS found ON true"
+_ENTER_BY = (
+    "SELECT set_config('role', {role}, true), set_config('tunesmith.team_id', coalesce(found.team_id, ''), true), "
+    "found.* FROM (SELECT 1) AS one LEFT JOIN LATERAL tunesmith_find_caller({sha256}) AS found ON true"
 )
+_ENTER_BY_KEY = _ENTER_BY.format(role="%(role)s", sha256="%(sha256)s")
+ENTER_BY_KEY_NUMBERED = _ENTER_BY.format(role="$1", sha256="$2").encode()
+"""For `app.db.pipeline`: the role, and the hash of a key."""
 # A function of the database that sees over the wall, for this one question: whose is the key with this hash?
 _FIND_KEY = text("SELECT * FROM tunesmith_find_caller(:sha256)")
 _SET_TEAM = text("SELECT set_config('tunesmith.team_id', :team_id, true)")
@@ -59,7 +62,7 @@ class ScopedSession(Session):
 
 @event.listens_for(ScopedSession, "after_begin")
 def _enter(session: Session, _: SessionTransaction, connection: Connection) -> None:
-    scope: Scope = session.info.get(_KEY, OWNER)
+    scope = scope_of(session)
     # Savepoints inherit it.
     if scope.role is None or session.in_nested_transaction():
         return
@@ -79,7 +82,10 @@ def _begin(connection: Connection, statement: str, values: dict[str, Any]) -> di
     if driver is None:
         raise RuntimeError("a connection without its driver's cannot begin a transaction")
     try:
-        row = driver.cursor(row_factory=dict_row).execute(statement, values).fetchone()
+        # With the driver's BEGIN in the same round trip.
+        with driver.pipeline():
+            cursor = driver.cursor(row_factory=dict_row).execute(statement, values)
+        row = cursor.fetchone()
     except psycopg.Error:
         # It cannot succeed in this transaction, and says why as every other statement would: as SQLAlchemy's error,
         # after a look whether the whole pool is lost.
@@ -94,9 +100,15 @@ def open_session(session: ScopedSession, scope: Scope) -> ScopedSession:
     return session
 
 
+def scope_of(session: Session) -> Scope:
+    """In which this session's next transaction begins."""
+    scope: Scope = session.info.get(_KEY, OWNER)
+    return scope
+
+
 def enter_team(session: Session, team_id: str) -> None:
     """From here on this session, in its later transactions too, acts for this team; only the API has such a scope."""
-    scope: Scope = session.info.get(_KEY, OWNER)
+    scope = scope_of(session)
     if scope.role != API_ROLE or scope.team_id == team_id:
         return
     session.info[_KEY] = Scope(scope.role, team_id)
@@ -109,7 +121,7 @@ def find_key(session: Session, sha256: bytes) -> Mapping[str, Any] | None:
 
     Where the API's session has not begun yet, its transaction begins within the key's team, at no further round trip.
     """
-    scope: Scope = session.info.get(_KEY, OWNER)
+    scope = scope_of(session)
     if scope.role != API_ROLE or session.in_transaction():
         row = session.execute(_FIND_KEY, {"sha256": sha256}).mappings().one_or_none()
         return None if row is None else dict(row)
@@ -122,9 +134,14 @@ def find_key(session: Session, sha256: bytes) -> Mapping[str, Any] | None:
     return found
 
 
+def is_of_the_api(session: Session) -> bool:
+    """Whether it is behind the wall: of one team, or of none yet."""
+    return scope_of(session).role == API_ROLE
+
+
 def is_within(session: Session, team_id: str) -> bool:
     """Whether rows of this team can be reached without `across_teams`."""
-    scope: Scope = session.info.get(_KEY, OWNER)
+    scope = scope_of(session)
     return scope.role != API_ROLE or scope.team_id == team_id
 
 
@@ -134,7 +151,7 @@ def across_teams(session: Session) -> Iterator[None]:
 
     May be nested. What the block adds to the session is flushed before it ends.
     """
-    scope: Scope = session.info.get(_KEY, OWNER)
+    scope = scope_of(session)
     if scope.role != API_ROLE:
         yield
         return

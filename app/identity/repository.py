@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db.keyset import Page, fetch_page
+from app.db.look import Look
 from app.db.scope import find_key
 from app.db.tables import ApiKey, ServiceAccount, Team
 
@@ -83,9 +85,9 @@ class IdentityRepository:
         self._session.add(key)
         self._session.flush()
 
-    def find_key(self, sha256: bytes) -> FoundKey | None:
-        """The key with this hash, of whichever team: asked before it is known who calls."""
-        row = find_key(self._session, sha256)
+    def find_key(self, sha256: bytes, look: Look[Any] | None = None) -> FoundKey | None:
+        """The key with this hash, of whichever team: asked before it is known who calls. `look`: asked beside it."""
+        row = find_key(self._session, sha256) if look is None else look.find_key(self._session, sha256)
         return None if row is None else FoundKey(**{field.name: row[field.name] for field in fields(FoundKey)})
 
     def touch_key(self, key_id: str) -> None:

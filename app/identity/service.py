@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from app.audit.service import AuditService
 from app.clock import Clock
 from app.db.engine import UnitOfWork
 from app.db.keyset import Page
+from app.db.look import Look
 from app.db.scope import enter_team
 from app.db.tables import ApiKey, Team
 from app.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
@@ -126,13 +128,13 @@ class IdentityService:
         _, text = self.create_key(team.id, "made by tunesmith up", Role.OPERATOR)
         return text
 
-    def authenticate(self, text: str) -> Caller:
+    def authenticate(self, text: str, look: Look[Any] | None = None) -> Caller:
         """Who holds this key; `Unauthorized` for unknown, mistyped, expired and revoked ones alike.
 
         The database is asked each time, so that a key which is taken back stops with the next request. The unit of
-        work acts for the key's team from here on.
+        work acts for the key's team from here on. `look` is answered in the same round trip.
         """
-        key = None if is_mistyped(text) else self._repository.find_key(key_hash(text))
+        key = None if is_mistyped(text) else self._repository.find_key(key_hash(text), look)
         if key is None or not hmac.compare_digest(key.sha256, key_hash(text)):
             raise Unauthorized(
                 f"Incorrect API key provided: {hint(text)}. Check the key, or ask an admin of your team for a new one.",

@@ -11,6 +11,7 @@ from sqlalchemy.sql.functions import Function
 
 from app.db.base import Json
 from app.db.keyset import Page, fetch_page
+from app.db.look import Question
 from app.db.scope import across_teams
 from app.db.tables import CheckpointRow, GpuLease, Job, JobEvent, JobMetric
 from app.ids import Prefix, new_id
@@ -24,6 +25,9 @@ _LOOKED_THROUGH = 300
 _FIND = select(Job).where(
     Job.id == bindparam("job_id"), Job.team_id == bindparam("team_id"), Job.purpose == bindparam("purpose")
 )
+
+FIND_TRAINING = Question(Job, (Job.id == bindparam("job_id")) & (Job.purpose == JobPurpose.TRAINING))
+"""By the `job_id` of a request."""
 
 
 def _earlier() -> Select[Any]:

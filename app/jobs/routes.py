@@ -6,12 +6,12 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, StreamingResponse
 
-from app.api.dependencies import ContextDep, ServicesDep, allow
+from app.api.dependencies import ContextDep, ServicesDep, allow, at_once
 from app.api.edge import WorkRoute, release
 from app.api.pagination import After, Limit10, Limit20, ListPage, list_page
 from app.contracts.reports import Evaluation
 from app.db.scope import team_scope
-from app.db.tables import File
+from app.db.tables import File, Job
 from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
@@ -28,6 +28,7 @@ from app.jobs.objects import (
     metrics_page,
 )
 from app.jobs.queue_objects import QueueObject, queue_object
+from app.jobs.repository import FIND_TRAINING
 from app.jobs.schemas import JobCreate
 from app.jobs.service import News
 from app.jobs.submission import asked_recipe
@@ -36,6 +37,7 @@ from app.reports.page import page
 router = APIRouter(prefix="/v1/fine_tuning/jobs", route_class=WorkRoute, tags=["Fine-tuning"])
 Reader = Annotated[Caller, Depends(allow(Permission.JOBS_READ))]
 Writer = Annotated[Caller, Depends(allow(Permission.JOBS_WRITE))]
+FoundJob = Annotated[Job | None, Depends(at_once(FIND_TRAINING))]
 
 
 @router.post("")
@@ -85,9 +87,9 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
-def get_job(job_id: str, caller: Reader, services: ServicesDep) -> JobObject:
+def get_job(job_id: str, caller: Reader, services: ServicesDep, row: FoundJob) -> JobObject:
     """One job, with what its data, its training and its evaluation have shown so far."""
-    job = services.jobs.get(caller, job_id)
+    job = services.jobs.found(caller, job_id, row)
     return job_object(job, queue=services.jobs.queue_hint(job))
 
 

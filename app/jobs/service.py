@@ -174,6 +174,12 @@ class JobService:
             raise _absent(job_id)
         return job
 
+    def found(self, caller: Caller, job_id: str, job: Job | None) -> Job:
+        """As `get`, of a job that was found with the caller's key."""
+        if job is None or job.team_id != caller.team_id:
+            raise _absent(job_id)
+        return job
+
     def evaluation(self, caller: Caller, job_id: str) -> Evaluation:
         """What was found on the held-out rows; `NotFound` while, or where, there is nothing."""
         job = self.get(caller, job_id)

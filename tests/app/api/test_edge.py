@@ -29,7 +29,7 @@ def own_client(context):
         api = create_app(context)
         # These routes ask for no key, and make teams, which the API's role may not.
         api.state.context = context
-        api.include_router(router)
+        api.router.routes.extend(router.routes)
         return TestClient(api, raise_server_exceptions=False)
 
     return router, build
