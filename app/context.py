@@ -7,6 +7,7 @@ from app.artifacts.open import open_store
 from app.broker import CeleryBroker
 from app.clock import Clock, SystemClock
 from app.db.engine import Database
+from app.recent import Recent
 from app.settings import Settings
 
 
@@ -19,6 +20,7 @@ class Context:
     artifacts: ArtifactStore
     broker: CeleryBroker
     clock: Clock
+    recent: Recent
 
     def close(self) -> None:
         self.database.close()
@@ -41,4 +43,5 @@ def open_context(settings: Settings) -> Context:
         artifacts=open_store(settings.artifacts_url, endpoint_url=settings.s3_endpoint_url),
         broker=broker,
         clock=SystemClock(),
+        recent=Recent(settings.shared_look_seconds),
     )

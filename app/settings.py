@@ -83,6 +83,12 @@ class Settings(BaseModel):
         description="by kind of device, separated by commas: what one draws under load, for estimates of energy",
     )
     database_pool_size: int = Field(default=10, ge=1)
+    shared_look_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        description="for so long the requests of a process share a look at the whole pool: the queue before a job, "
+        "the workers and earlier jobs that an estimate rests on",
+    )
     s3_endpoint_url: str | None = None
 
     @model_validator(mode="after")

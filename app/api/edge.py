@@ -48,11 +48,9 @@ class WorkRoute(APIRoute):
             except Replay as replay:
                 return replay.response()
             finally:
-                # Shielded: a cancelled request must not keep a connection, nor bytes that belong to no row.
-                with anyio.CancelScope(shield=True):
-                    if exchange.is_finished:
-                        exchange.services.work.close()
-                    else:
+                if not exchange.is_finished:
+                    # Shielded: a cancelled request must not keep a connection, nor bytes that belong to no row.
+                    with anyio.CancelScope(shield=True):
                         await _end(request, exchange.undo)
             return response
 

@@ -91,6 +91,7 @@ class Exchange:
         if reservation is not None:
             store(self.services.work, reservation, response)
         self.services.work.commit()
+        self.services.work.close()
         self.is_finished = True
 
     def undo(self) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_keep
 from sqlalchemy.orm import Session
 
@@ -26,6 +27,17 @@ class AuditFilter:
     at_or_after: datetime | None = None
     before: datetime | None = None
     at_or_before: datetime | None = None
+
+
+# Built once: nearly every change of anything ends with it. A column's own name is reserved for SQLAlchemy.
+_COLUMNS = [column.name for column in AuditEvent.__table__.columns if column.name != "id"]
+_NEW: dict[str, Any] = {name: bindparam(f"new_{name}") for name in _COLUMNS}
+_MOVE_HEAD = (
+    update(AuditHead)
+    .where(AuditHead.team_id == bindparam("chain"))
+    .values(sequence=_NEW["sequence"], sha256=_NEW["sha256"])
+)
+_APPEND_LAST = insert(AuditEvent).values(_NEW).add_cte(_MOVE_HEAD.cte("moved"))
 
 
 class AuditRepository:
@@ -50,10 +62,11 @@ class AuditRepository:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Rows of one chain whose head is locked; the last one becomes its head."""
-        self._session.execute(insert(AuditEvent), [_values(entry) for entry in entries])
-        last = entries[-1]
-        values = {"sequence": last.sequence, "sha256": last.sha256}
-        self._session.execute(update(AuditHead).where(AuditHead.team_id == last.team).values(**values))
+        *earlier, last = entries
+        if earlier:
+            self._session.execute(insert(AuditEvent), [_values(entry) for entry in earlier])
+        values = {f"new_{name}": value for name, value in _values(last).items()}
+        self._session.execute(_APPEND_LAST, {**values, "chain": last.team})
 
     def head(self, team: str) -> Head:
         row = self._session.execute(

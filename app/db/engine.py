@@ -95,7 +95,8 @@ class UnitOfWork:
     def close(self) -> None:
         """Give the connection back; whatever was not committed is rolled back."""
         self.rollback()
-        self.session.close()
+        if self.session.identity_map:
+            self.session.close()
 
 
 class Database:

@@ -82,10 +82,7 @@ def _begin(connection: Connection, statement: str, values: dict[str, Any]) -> di
     if driver is None:
         raise RuntimeError("a connection without its driver's cannot begin a transaction")
     try:
-        # With the driver's BEGIN in the same round trip.
-        with driver.pipeline():
-            cursor = driver.cursor(row_factory=dict_row).execute(statement, values)
-        row = cursor.fetchone()
+        row = driver.cursor(row_factory=dict_row).execute(statement, values).fetchone()
     except psycopg.Error:
         # It cannot succeed in this transaction, and says why as every other statement would: as SQLAlchemy's error,
         # after a look whether the whole pool is lost.

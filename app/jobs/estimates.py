@@ -15,6 +15,7 @@ from app.jobs.hyperparameters import Resolved, RunFacts, resolve
 from app.jobs.memory_estimate import BASIS, memory_bytes
 from app.jobs.recommended import HIGHER_RANK
 from app.jobs.repository import JobRepository
+from app.recent import Recent
 from app.usage.devices import device_kind
 from app.usage.forecast import error_percent, gpu_seconds, likely_device, tokens_per_byte
 from app.usage.quotes import Quotes
@@ -72,13 +73,15 @@ class Plan:
 
 
 class JobEstimates:
-    def __init__(self, repository: JobRepository, quotes: Quotes) -> None:
+    def __init__(self, repository: JobRepository, quotes: Quotes, recent: Recent) -> None:
+        self._recent = recent
         self._repository = repository
         self._quotes = quotes
 
     def make(self, plan: Plan, devices: Collection[Mapping[str, Any]]) -> EstimateObject:
         """`devices` are those of the workers that live."""
-        earlier = self._repository.earlier_jobs(plan.base.id)
+        base_id = plan.base.id
+        earlier = self._recent.get(("earlier jobs", base_id), lambda: self._repository.earlier_jobs(base_id))
         ratio = tokens_per_byte(earlier)
         n_epochs = _epochs(plan)
         tokens = plan.file_bytes * plan.row_share * (ratio.value or 0.0) * n_epochs

@@ -75,11 +75,10 @@ class JobLedger:
     def say(
         self,
         job: Job,
-        message: str,
-        *,
+        *messages: str,
         level: str = "info",
         type_: str = "message",
         data: dict[str, Any] | None = None,
     ) -> None:
-        """Tell the job's owner something."""
-        self._repository.add_event(job.id, level=level, type_=type_, message=message, data=data)
+        """Tell the job's owner something, in this order."""
+        self._repository.add_events(job.id, messages, level=level, type_=type_, data=data)

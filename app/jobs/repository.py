@@ -225,12 +225,12 @@ class JobRepository:
 
     # Events.
 
-    def add_event(self, job_id: str, *, level: str, type_: str, message: str, data: Json | None) -> None:
-        self._session.add(
-            JobEvent(id=new_id(Prefix.EVENT), job_id=job_id, level=level, type=type_, message=message, data=data)
-        )
-        # One by one, so that their sequence is the order in which they were said.
-        self._session.flush()
+    def add_events(self, job_id: str, messages: Iterable[str], *, level: str, type_: str, data: Json | None) -> None:
+        """At once, so that their sequence is the order in which they were said."""
+        shared = {"job_id": job_id, "level": level, "type": type_, "data": data}
+        rows = [{"id": new_id(Prefix.EVENT), "message": message, **shared} for message in messages]
+        # In the order of the rows: https://docs.sqlalchemy.org/en/20/core/connections.html#controlling-result-order
+        self._session.execute(insert(JobEvent).returning(JobEvent.sequence, sort_by_parameter_order=True), rows)
 
     def events(self, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
         return fetch_page(

@@ -89,7 +89,7 @@ class JobService:
         self._budgets = budgets
         self._repository = JobRepository(work.session)
         self._ledger = JobLedger(self._repository, audit, outbox, budgets)
-        self._estimates = JobEstimates(self._repository, Quotes(work.session, context.settings))
+        self._estimates = JobEstimates(self._repository, Quotes(work.session, context.settings), context.recent)
 
     def submit(self, caller: Caller, body: JobCreate) -> Job:
         """A new job in `validating_files`. `InvalidInput` names the field that is wrong."""
@@ -135,8 +135,8 @@ class JobService:
             training_file_sha256=training_file.sha256,
             validation_file=body.validation_file,
         )
-        self._ledger.say(job, event_texts.created(job.id))
-        self._ledger.say(job, event_texts.validating(job.training_file, job.validation_file))
+        said = (event_texts.created(job.id), event_texts.validating(job.training_file, job.validation_file))
+        self._ledger.say(job, *said)
         if body.integrations:
             kinds = ", ".join(sorted({item.type for item in body.integrations}))
             self._ledger.say(job, event_texts.integrations_stored(kinds), level="warn")
@@ -194,7 +194,7 @@ class JobService:
         """Why a queued job still waits; None for every other job."""
         if job.status != Status.QUEUED:
             return None
-        snapshot = self._pool.snapshot_around(job)
+        snapshot = self._pool.snapshot_around(job, may_be_recent=True)
         before = position(snapshot, job.id)
         if before is None:
             return QueueHint(jobs_before=0, message="The job waits a moment before its next attempt.")

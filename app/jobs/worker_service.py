@@ -74,7 +74,7 @@ class JobWorkerService:
             max_attempts=context.settings.max_attempts,
             max_losses=context.settings.max_losses,
         )
-        estimates = JobEstimates(self._repository, Quotes(work.session, context.settings))
+        estimates = JobEstimates(self._repository, Quotes(work.session, context.settings), context.recent)
         self._claims = JobClaims(self._repository, self._ledger, self._endings, files, bases, estimates, pool, budgets)
         self._results = JobResults(work, self._repository, self._ledger, files, registry)
 

@@ -20,7 +20,7 @@ from app.pool.repository import PoolRepository
 from app.pool.riders_repository import RidersRepository
 from app.pool.riding import Seats, may_join, takes_company
 from app.pool.snapshot import Card, Snapshot, fits
-from app.pool.snapshot_repository import SnapshotRows
+from app.pool.snapshot_repository import QueueView, SnapshotRows
 
 # A worker not heard of for so long is not counted on.
 _SILENT_SECONDS = 600.0
@@ -61,6 +61,7 @@ class PoolService:
         self._work = work
         self._audit = audit
         self._settings = context.settings
+        self._recent = context.recent
         self._repository = PoolRepository(work.session)
         self._riders = RidersRepository(work.session)
         self._rows = SnapshotRows(work.session, alive_seconds=context.settings.lease_seconds)
@@ -130,10 +131,20 @@ class PoolService:
         with across_teams(self._work.session):
             return max(0, self._riders.beside(job.owner) - 1)
 
-    def snapshot_around(self, job: Job) -> Snapshot:
-        """Jobs that wait for a GPU, as far as they say where this one stands."""
+    def snapshot_around(self, job: Job, *, may_be_recent: bool = False) -> Snapshot:
+        """Jobs that wait for a GPU, as far as they say where this one stands.
+
+        `may_be_recent`: those of other requests a moment ago, if the job waited already.
+        """
+        if may_be_recent:
+            queue = self._recent.get("queue", self._queue, is_fit=lambda found: found.knows(job))
+        else:
+            queue = self._queue()
+        return self._rows.for_explanation(job, queue)
+
+    def _queue(self) -> QueueView:
         with across_teams(self._work.session):
-            return self._rows.for_explanation(job)
+            return self._rows.queue()
 
     def look_ahead(self, depth: int) -> tuple[Snapshot, tuple[RunningJob, ...], tuple[Card, ...], datetime]:
         """The first jobs of each team, what runs, which workers are free, and the database's time."""
@@ -177,8 +188,10 @@ class PoolService:
         return next(worker for worker in self.view(caller).workers if worker.worker_id == worker_id)
 
     def live_devices(self) -> list[dict[str, Any]]:
-        """What workers that were heard of lately have."""
-        return self._repository.devices(heard_within_seconds=self._settings.lease_seconds)
+        """What workers that were heard of lately have; of this moment or the last."""
+        return self._recent.get(
+            "devices", lambda: self._repository.devices(heard_within_seconds=self._settings.lease_seconds)
+        )
 
     def register_worker(self, card: WorkerCard) -> None:
         """A worker has started; replaces its earlier incarnation and hears of waiting jobs."""

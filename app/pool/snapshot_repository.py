@@ -6,7 +6,7 @@ team whose base the worker holds.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -45,6 +45,18 @@ _WORKER = select(
 ).where(Worker.id == bindparam("worker_id"), Worker.incarnation == bindparam("incarnation"))
 
 
+@dataclass(frozen=True)
+class QueueView:
+    """The queue of the whole pool at one moment, by its heads and numbers."""
+
+    now: datetime
+    snapshot: Snapshot
+
+    def knows(self, job: Job) -> bool:
+        """Whether it was read after the job came into it."""
+        return job.queued_at <= self.now and job.team_id in self.snapshot.teams
+
+
 class SnapshotRows:
     """Reads with one moment of the database's clock for all of them."""
 
@@ -67,11 +79,18 @@ class SnapshotRows:
         held = first_jobs(self._session, status, now, worker, base_ids=worker.resident, team_ids=near)
         return replace(snapshot, waiting=_distinct((*heads, *(_waiting(row, now) for row in held))))
 
-    def for_explanation(self, job: Job) -> Snapshot:
-        """What says where a queued job stands: heads and numbers of all teams, and the job itself."""
+    def queue(self) -> QueueView:
+        """What says where queued jobs stand: heads and numbers of all teams."""
         now, capacity = self._moment()
         counts = self.waiting_counts(now)
-        waiting = {row.id: _waiting(row, now) for row in first_jobs(self._session, QUEUED, now, None)}
+        heads = {row.id: _waiting(row, now) for row in first_jobs(self._session, QUEUED, now, None)}
+        uses = team_uses(self._session, QUEUED, set(counts), now, counts=counts)
+        return QueueView(now, Snapshot(tuple(heads.values()), uses, capacity, cards=self.cards()))
+
+    def for_explanation(self, job: Job, queue: QueueView) -> Snapshot:
+        """The queue with this queued job in it; asks for rows of the job's own team only."""
+        now = queue.now
+        waiting = {one.job_id: one for one in queue.snapshot.waiting}
         if self._is_claimable(job.id, now):
             own = _waiting(job, now)
             waiting[job.id] = WaitingJob(
@@ -84,12 +103,7 @@ class SnapshotRows:
                 own.overtaken,
                 self._rank(own, job, now),
             )
-        return Snapshot(
-            waiting=tuple(waiting.values()),
-            teams=team_uses(self._session, QUEUED, {*counts, job.team_id}, now, counts=counts),
-            capacity=capacity,
-            cards=self.cards(),
-        )
+        return replace(queue.snapshot, waiting=tuple(waiting.values()))
 
     def front(self, depth: int) -> Snapshot:
         """The first `depth` jobs of each team, to look ahead with."""

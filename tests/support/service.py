@@ -39,6 +39,8 @@ def settings(clean_servers: Servers, tmp_path: Path) -> Settings:
             "bases_dir": tmp_path / "bases",
             "scratch_dir": tmp_path / "scratch",
             "server_token": "token-of-the-tests",
+            # Each test sees what it has just done.
+            "shared_look_seconds": 0,
         }
     )
 

@@ -117,9 +117,9 @@ def test_a_job_stands_where_all_rows_say_it_does(world, seed):
         now = moment[0]
         rows._moment = lambda: moment
         jobs = s.work.session.scalars(select(Job).where(Job.status == "queued", Job.not_before.is_(None))).all()
-        full = everything(s.work.session, now, rows.for_explanation(jobs[0]))
+        full = everything(s.work.session, now, rows.for_explanation(jobs[0], rows.queue()))
         for job in jobs:
-            around = rows.for_explanation(job)
+            around = rows.for_explanation(job, rows.queue())
             assert position(around, job.id) == position(full, job.id)
             assert explain(around, job.id) == explain(full, job.id)
 
