@@ -113,5 +113,6 @@ def _worker_row(worker: Mapping[str, Any]) -> dict[str, Any]:
         "memory": None if memory is None else size_text(memory),
         "capability": worker["compute_capability"],
         "base_in_memory": ", ".join(worker["resident_bases"]) or None,
+        "unready": worker["unready"],
         "heard_from": f"{duration_text(worker['last_heard_seconds'])} ago",
     }

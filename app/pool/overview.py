@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app.db.tables import Worker
 from app.pool.repository import PoolRepository
 from app.pool.snapshot import TeamUse
 from app.pool.snapshot_repository import SnapshotRows
 
-WorkerState = Literal["idle", "busy", "draining", "lost"]
+WorkerState = Literal["idle", "busy", "draining", "unready", "lost"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class WorkerView:
     host: str
     state: WorkerState
     drain: str | None
+    unready: str | None
     runs: tuple[RunView, ...]
     device: dict[str, Any]
     gpus: int
@@ -68,10 +70,9 @@ def look(
             WorkerView(
                 worker_id=worker.id,
                 host=worker.host,
-                state=_state(
-                    is_alive=silent_seconds < lease_seconds, is_drained=worker.drain is not None, is_busy=bool(held)
-                ),
+                state=_state(worker, is_alive=silent_seconds < lease_seconds, is_busy=bool(held)),
                 drain=worker.drain,
+                unready=worker.unready,
                 runs=tuple(runs),
                 device=worker.device,
                 gpus=worker.gpus,
@@ -86,12 +87,14 @@ def look(
     return PoolView(tuple(workers), teams, repository.count_open(team_id))
 
 
-def _state(*, is_alive: bool, is_drained: bool, is_busy: bool) -> WorkerState:
+def _state(worker: Worker, *, is_alive: bool, is_busy: bool) -> WorkerState:
     if not is_alive:
         return "lost"
-    if is_drained:
+    if worker.drain is not None:
         return "draining"
-    return "busy" if is_busy else "idle"
+    if is_busy:
+        return "busy"
+    return "idle" if worker.unready is None else "unready"
 
 
 def _teams(uses: dict[str, TeamUse], team_id: str, *, sees_all: bool) -> tuple[TeamView, ...]:

@@ -112,13 +112,18 @@ class PoolRepository:
         )
 
     def beat_worker(
-        self, worker_id: str, incarnation: str, resident_base: str | None, bases: Sequence[str] | None
+        self,
+        worker_id: str,
+        incarnation: str,
+        resident_base: str | None,
+        bases: Sequence[str] | None,
+        unready: str | None,
     ) -> None:
-        said = {} if bases is None else {"bases": bases}
+        said: dict[str, Any] = {} if bases is None else {"bases": bases}
         self._session.execute(
             update(Worker)
             .where(Worker.id == worker_id, Worker.incarnation == incarnation)
-            .values(heartbeat_at=func.clock_timestamp(), resident_base=resident_base, **said)
+            .values(heartbeat_at=func.clock_timestamp(), resident_base=resident_base, unready=unready, **said)
             .execution_options(synchronize_session=False)
         )
 

@@ -18,6 +18,7 @@ class PoolWorkerObject(BaseModel):
     object: Literal["pool.worker"] = "pool.worker"
     status: WorkerState
     drain: Literal["finish", "checkpoint"] | None = Field(description="why it claims nothing more, if so")
+    unready: str | None = Field(description="why it claims nothing though it lives, if so: its disk is full")
     host: str
     gpus: int
     memory_bytes: int | None
@@ -105,6 +106,7 @@ def worker_object(worker: WorkerView) -> PoolWorkerObject:
             "id": worker.worker_id,
             "status": worker.state,
             "drain": worker.drain,
+            "unready": worker.unready,
             "host": worker.host,
             "gpus": worker.gpus,
             "memory_bytes": worker.memory_bytes,

@@ -208,10 +208,20 @@ class PoolService:
         self._work.ring(Queue.GPU)
 
     def heartbeat_worker(
-        self, worker_id: str, incarnation: str, *, resident_base: str | None, bases: tuple[str, ...] | None = None
+        self,
+        worker_id: str,
+        incarnation: str,
+        *,
+        resident_base: str | None,
+        bases: tuple[str, ...] | None = None,
+        unready: str | None = None,
     ) -> None:
-        """A worker lives; `resident_base` is the weights_sha256 its engine holds, if any. `bases`: as on its card."""
-        self._repository.beat_worker(worker_id, incarnation, resident_base, None if bases is None else list(bases))
+        """A worker lives; `resident_base` is the weights_sha256 its engine holds, if any. `bases`: as on its card.
+
+        `unready`: why it claims nothing all the same, in words for its operator.
+        """
+        folders = None if bases is None else list(bases)
+        self._repository.beat_worker(worker_id, incarnation, resident_base, folders, unready)
 
     def forget_worker(self, worker_id: str, incarnation: str) -> None:
         """A worker leaves in good order."""

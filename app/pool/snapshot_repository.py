@@ -34,6 +34,7 @@ _OF_JOBS = (
     Job.preempted_at,
     Job.preempt_reason,
 )
+_TAKES_JOBS = (Worker.drain.is_(None), Worker.unready.is_(None))
 _ALIVE = Worker.heartbeat_at > func.clock_timestamp() - bindparam("alive_seconds", type_=Interval)
 # Part of each claim, and so built once.
 _MOMENT = select(func.clock_timestamp(), func.sum(Worker.gpus), func.sum(Worker.memory_bytes)).where(_ALIVE)
@@ -136,7 +137,7 @@ class SnapshotRows:
             select(Worker, Job)
             .options(load_only(*_OF_WORKERS), load_only(*_OF_JOBS))
             .outerjoin(Job, Job.owner == Worker.id + "/" + Worker.incarnation)
-            .where(self._is_alive(), Worker.drain.is_(None))
+            .where(self._is_alive(), *_TAKES_JOBS)
             .order_by(Worker.id)
         ).all()
         running = tuple(running_job(job, worker, now) for worker, job in rows if job is not None)
@@ -155,7 +156,7 @@ class SnapshotRows:
     def cards(self) -> tuple[Card, ...]:
         """Workers that live and take jobs."""
         rows: Sequence[Any] = self._session.execute(
-            select(*_OF_WORKERS).where(self._is_alive(), Worker.drain.is_(None)).order_by(Worker.id)
+            select(*_OF_WORKERS).where(self._is_alive(), *_TAKES_JOBS).order_by(Worker.id)
         ).all()
         return tuple(card_of(worker, frozenset()) for worker in rows)
 
@@ -163,7 +164,7 @@ class SnapshotRows:
         """Workers that live, take jobs and have none."""
         holds = select(Job.id).where(Job.owner == Worker.id + "/" + Worker.incarnation)
         rows: Sequence[Any] = self._session.execute(
-            select(*_OF_WORKERS).where(self._is_alive(), Worker.drain.is_(None), ~holds.exists())
+            select(*_OF_WORKERS).where(self._is_alive(), *_TAKES_JOBS, ~holds.exists())
         ).all()
         return tuple(card_of(worker, frozenset()) for worker in rows)
 

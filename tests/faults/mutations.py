@@ -392,8 +392,8 @@ MUTANTS = (
     Mutant(
         "a worker on a full disk claims",
         "workers/supervisor/round.py",
-        "if not has_room(root, context.settings.scratch_min_free_bytes):",
-        "if has_room(root, 0) is None:",
+        "lack = lack_of_room(root, context.settings.scratch_min_free_bytes)",
+        "lack = lack_of_room(root, 0)",
         "tests/workers/supervisor/test_workspace.py",
     ),
     Mutant(

@@ -15,6 +15,7 @@ from app.logs import logger
 from app.pool.service import WorkerCard
 from workers.supervisor.engine_slot import EngineSlot
 from workers.supervisor.identity import WorkerName
+from workers.supervisor.workspace import lack_of_room
 
 
 class Presence:
@@ -58,7 +59,7 @@ class Presence:
                 return
             try:
                 self._step()
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, OSError) as error:
                 logger.warning("the pool could not be told that this worker lives: %s", str(error).splitlines()[0])
             self._news.wait(self._context.settings.heartbeat_seconds)
 
@@ -81,6 +82,9 @@ class Presence:
                     name.incarnation,
                     resident_base=self._slot.resident_base,
                     bases=folders_of_bases(self._context.settings.bases_dir),
+                    unready=lack_of_room(
+                        self._context.settings.scratch_dir, self._context.settings.scratch_min_free_bytes
+                    ),
                 )
         self._has_released = True
         self._registered = ready or self._registered

@@ -19,7 +19,7 @@ from workers.supervisor.lease import Lease
 from workers.supervisor.riders import Riders
 from workers.supervisor.run_job import run_job
 from workers.supervisor.score_run import Scoring, score_run
-from workers.supervisor.workspace import has_room, sweep
+from workers.supervisor.workspace import lack_of_room, sweep
 
 _SEAT_LOOK_SECONDS = 2.0
 
@@ -48,7 +48,9 @@ def train_round(
             elif not riders.has_room or not engine.is_alive():
                 riders.wait()
                 continue
-            if not has_room(root, context.settings.scratch_min_free_bytes):
+            lack = lack_of_room(root, context.settings.scratch_min_free_bytes)
+            if lack is not None:
+                logger.error("no job is claimed. %s", lack)
                 return
             asked_at = time.monotonic()
             task = _claim(context, name, beside=bool(riders.job_ids))

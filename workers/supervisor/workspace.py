@@ -101,15 +101,16 @@ class Workspace:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def has_room(root: Path, wanted_bytes: int) -> bool:
-    """Whether the disk of `root` has as many bytes left; a worker on a full disk would fail one job after the other."""
+def lack_of_room(root: Path, wanted_bytes: int) -> str | None:
+    """What to say of a disk with fewer bytes left than that: a worker on it would fail one job after the other."""
     root.mkdir(parents=True, exist_ok=True)
     free_bytes = shutil.disk_usage(root).free
-    if free_bytes < wanted_bytes:
-        logger.error(
-            "no job is claimed: the disk of %s has %d MB left of %d", root, free_bytes // 10**6, wanted_bytes // 10**6
-        )
-    return free_bytes >= wanted_bytes
+    if free_bytes >= wanted_bytes:
+        return None
+    return (
+        f"The disk of its scratch folder has {free_bytes // 10**6} MB left and a job wants {wanted_bytes // 10**6} MB "
+        "(TUNESMITH_SCRATCH_MIN_FREE_BYTES). Make room there."
+    )
 
 
 def sweep(root: Path, *, keep: Collection[str]) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, String
+from sqlalchemy import BigInteger, CheckConstraint, String, Text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -25,5 +25,8 @@ class Worker(Base):
     )
     bases: Mapped[list[str] | None] = mapped_column(ARRAY(String), doc="folders of bases on its disk; NULL: not said")
     drain: Mapped[str | None] = mapped_column(doc="claims nothing more: finish its job, or checkpoint and let go")
+    unready: Mapped[str | None] = mapped_column(
+        Text, doc="why it claims nothing though it lives, in words; NULL: it does"
+    )
     started_at: Mapped[Created]
     heartbeat_at: Mapped[datetime]

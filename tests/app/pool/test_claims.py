@@ -175,6 +175,24 @@ def test_bells_that_nobody_hears_become_rare():
     assert is_ring_due(121.0, 2.0)
 
 
+def test_a_worker_says_why_it_claims_nothing_and_is_not_counted_on(world, client, services):
+    card = WorkerCard("host-0", "first", "host", {"name": "cpu"})
+    with world.services() as s:
+        s.pool.register_worker(card)
+        s.pool.heartbeat_worker("host-0", "first", resident_base=None, unready="Its disk is full.")
+    (worker,) = client.get("/v1/pool").json()["workers"]
+    assert (worker["status"], worker["unready"]) == ("unready", "Its disk is full.")
+    job_id = world.queued()
+    with services() as s:
+        standing = s.job_queue.standing(world.team, job_id)
+        assert (standing.forecast.start, standing.forecast.reason) == (None, "No worker of the pool is there.")
+        s.pool.heartbeat_worker("host-0", "first", resident_base=None)
+    (worker,) = client.get("/v1/pool").json()["workers"]
+    assert (worker["status"], worker["unready"]) == ("idle", None)
+    with services() as s:
+        assert s.job_queue.standing(world.team, job_id).forecast.start is not None
+
+
 def test_the_pool_shows_workers_and_jobs(world, client):
     with world.services() as s:
         s.pool.register_worker(WorkerCard("host-0", "first", "host", {"name": "cpu"}))
