@@ -233,7 +233,7 @@ def reads(ours: "Api", bare: "Api", key: str, *, database_url: str, team: str, s
     for _ in range(2):
         for name, api, path in (("ours", ours, "/v1/fine_tuning/jobs"), ("bare", bare, "/jobs")):
             rates[name].append(
-                rate(api.port, key, [f"{path}/{job_id}" for job_id in chance.sample(ids, 1000)], seconds)
+                rate(api.port, key, [f"{path}/{job_id}" for job_id in chance.choices(ids, k=1000)], seconds)
             )
     mine, other = statistics.mean(rates["ours"]), statistics.mean(rates["bare"])
     row("point reads a second, ours to bare", f"{mine:.0f} to {other:.0f} = {mine / other:.0%}", "≥ 60 %")
