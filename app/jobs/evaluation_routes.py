@@ -5,22 +5,25 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import HTMLResponse, StreamingResponse
 
-from app.api.dependencies import ContextDep, ServicesDep, allow
+from app.api.dependencies import ContextDep, ServicesDep, allow, at_once
 from app.api.edge import WorkRoute
 from app.api.pagination import After, Limit20, ListPage, list_page
 from app.db.scope import team_scope
+from app.db.tables import Job
 from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
 from app.jobs.evaluation_schemas import EvaluationCreate, EvaluationObject, evaluation_object
 from app.jobs.following import PAGE_EVENTS, event_stream, sequence_of
 from app.jobs.objects import EventObject, event_object
+from app.jobs.repository import FIND_EVALUATION
 from app.jobs.service import News
 from app.reports.page import page
 
 router = APIRouter(prefix="/v1/evaluations", route_class=WorkRoute, tags=["Evaluations"])
 Reader = Annotated[Caller, Depends(allow(Permission.JOBS_READ))]
 Writer = Annotated[Caller, Depends(allow(Permission.JOBS_WRITE))]
+FoundEvaluation = Annotated[Job | None, Depends(at_once(FIND_EVALUATION))]
 
 
 @router.post("")
@@ -44,9 +47,9 @@ def list_evaluations(
 
 
 @router.get("/{evaluation_id}")
-def get_evaluation(evaluation_id: str, caller: Reader, services: ServicesDep) -> EvaluationObject:
+def get_evaluation(evaluation_id: str, caller: Reader, services: ServicesDep, row: FoundEvaluation) -> EvaluationObject:
     """One evaluation, and its result once it has one."""
-    job = services.evaluations.get(caller, evaluation_id)
+    job = services.evaluations.found(caller, evaluation_id, row)
     return evaluation_object(job, queue=services.jobs.queue_hint(job))
 
 

@@ -113,8 +113,13 @@ class EvaluationService:
         return job
 
     def get(self, caller: Caller, evaluation_id: str) -> Job:
-        job = self._repository.find(caller.team_id, evaluation_id, JobPurpose.EVALUATION)
-        if job is None:
+        return self.found(
+            caller, evaluation_id, self._repository.find(caller.team_id, evaluation_id, JobPurpose.EVALUATION)
+        )
+
+    def found(self, caller: Caller, evaluation_id: str, job: Job | None) -> Job:
+        """As `get`, of an evaluation that was found with the caller's key."""
+        if job is None or job.team_id != caller.team_id:
             raise _absent(evaluation_id)
         return job
 

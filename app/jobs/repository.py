@@ -27,7 +27,8 @@ _FIND = select(Job).where(
 )
 
 FIND_TRAINING = Question(Job, (Job.id == bindparam("job_id")) & (Job.purpose == JobPurpose.TRAINING))
-"""By the `job_id` of a request."""
+FIND_EVALUATION = Question(Job, (Job.id == bindparam("evaluation_id")) & (Job.purpose == JobPurpose.EVALUATION))
+"""By the parameter of a request's path."""
 
 
 def _earlier() -> Select[Any]:

@@ -169,10 +169,7 @@ class JobService:
         return _Asked(model, parent, settings, training_file)
 
     def get(self, caller: Caller, job_id: str) -> Job:
-        job = self._repository.find(caller.team_id, job_id)
-        if job is None:
-            raise _absent(job_id)
-        return job
+        return self.found(caller, job_id, self._repository.find(caller.team_id, job_id))
 
     def found(self, caller: Caller, job_id: str, job: Job | None) -> Job:
         """As `get`, of a job that was found with the caller's key."""

@@ -10,6 +10,7 @@ _JOBS = " ".join(f"tests/app/jobs/test_{part}.py" for part in ("worker_service",
 _GOAL = "tests/faults/test_goals.py::test_nothing_is_lost_nor_done_twice"
 _RACES, _TORN = f"{_GOAL}[races]", f"{_GOAL}[torn]"
 
+_CLAIMS = "tests/app/pool/test_claims.py"
 _TOKENS, _HOSTS = "tests/app/login/test_tokens.py", "tests/app/webhooks/test_allowlist.py"
 _CHALLENGE = ' and hmac.compare_digest(data["challenge"], challenge)'
 
@@ -52,11 +53,18 @@ MUTANTS = (
     ),
     Mutant("a claim keeps the fence", "app/pool/repository.py", "fence=Job.fence + 1", "fence=Job.fence", _RACES),
     Mutant(
-        "a job that is held can be claimed",
+        "a job that is held since the snapshot can be taken",
         "app/pool/conditions.py",
         "or_(Job.owner.is_(None), Job.lease_until < moment)",
         "or_(Job.owner.is_(None), Job.lease_until.is_not(None))",
-        "tests/app/pool",
+        _CLAIMS,
+    ),
+    Mutant(
+        "a job that is held has its turn",
+        "app/pool/heads_repository.py",
+        "AND (owner IS NULL OR lease_until < :now)",
+        "AND (owner IS NULL OR :now IS NOT NULL)",
+        _CLAIMS,
     ),
     Mutant(
         "leases are ended before they run out",
@@ -395,6 +403,20 @@ MUTANTS = (
         "lack = lack_of_room(root, context.settings.scratch_min_free_bytes)",
         "lack = lack_of_room(root, 0)",
         "tests/workers/supervisor/test_workspace.py",
+    ),
+    Mutant(
+        "a look forgets whose it is",
+        "app/db/look.py",
+        "(ENTER_BY_KEY_NUMBERED, (API_ROLE, sha256))",
+        '(ENTER_BY_KEY_NUMBERED, ("none", sha256))',
+        "tests/app/db/test_look.py",
+    ),
+    Mutant(
+        "a manifest with a changed bit is one",
+        "workers/engine/training/checkpoint.py",
+        'if manifest_bytes != _manifest(state["step"], expected):',
+        "if not manifest_bytes:",
+        "tests/workers/engine/training/test_checkpoint.py",
     ),
     Mutant(
         "a full disk is a crash like any other",

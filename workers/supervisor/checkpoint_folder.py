@@ -11,6 +11,7 @@ import re
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -39,7 +40,11 @@ def verify(folder: Path, *, manifest_sha256: str | None = None) -> None:
         manifest = (folder / _MANIFEST).read_bytes()
         if manifest_sha256 is not None and hashlib.sha256(manifest).hexdigest() != manifest_sha256:
             raise CheckpointDamaged(f"{folder.name}/{_MANIFEST} is not the one the engine reported")
-        files: dict[str, str] = json.loads(manifest)["files"]
+        said: dict[str, Any] = json.loads(manifest)
+        files: dict[str, str] = said["files"]
+        # What nobody reads too: a manifest of which a bit was changed is none.
+        if said != {"version": 1, "step": step_of(folder), "files": files}:
+            raise CheckpointDamaged(f"{folder.name}/{_MANIFEST} is not as it was written")
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         if present != {*files, _MANIFEST}:
             raise CheckpointDamaged(f"{folder.name} does not hold exactly the files its manifest names")

@@ -3,10 +3,12 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 from app.contracts.tasks import Queue
 from app.db.tables import Job
 from app.jobs.fencing import Fenced
+from app.pool.repository import PoolRepository
 from app.pool.service import WorkerCard, is_ring_due
 from tests.support.job_world import adapter
 
@@ -47,6 +49,31 @@ def test_a_claim_that_meets_another_waits_and_then_sees_what_it_took(world):
             assert not late.done()
         assert late.result(timeout=10).job_id == theirs
     assert world.job(also_mine).status == "queued"
+
+
+def hold(world, job_id):
+    """As a job that was paused and resumed while its worker still saves: it waits, and is held."""
+    with world.services() as s:
+        job = s.work.session.get(Job, job_id)
+        job.owner, job.lease_until = "host-9/first", job.created_at + timedelta(hours=1)
+
+
+def test_a_job_that_waits_but_is_held_is_passed_over_for_the_next(world):
+    held, free = world.queued(), world.queued()
+    hold(world, held)
+    assert world.claim("host-0/first").job_id == free
+    assert world.claim("host-1/first") is None
+
+
+def test_a_job_that_is_held_since_the_snapshot_cannot_be_taken(world):
+    job_id = world.queued()
+    hold(world, job_id)
+    before = world.job(job_id)
+    with world.services() as s:
+        pool = PoolRepository(s.work.session)
+        taken = pool.take(job_id, "host-0/first", from_status="queued", to_status="running", lease_seconds=30)
+    assert taken is None
+    assert (world.job(job_id).owner, world.job(job_id).fence) == (before.owner, before.fence)
 
 
 def test_a_stale_write_that_waits_for_the_row_is_refused_when_the_lease_changed_meanwhile(world):

@@ -20,7 +20,11 @@ def write_checkpoint(parent: Path, step: int, epoch_ends: tuple[int, ...] = (), 
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    manifest = {"version": 1, "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    manifest = {
+        "version": 1,
+        "step": step,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -42,6 +46,18 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
     else:
         path.write_bytes(data[:-1] if damage == "truncated" else bytes([data[0] ^ 1]) + data[1:])
     assert checkpoint_folder.newest(tmp_path) == good
+
+
+def test_no_bit_of_a_manifest_can_be_changed_unnoticed(tmp_path: Path) -> None:
+    manifest = write_checkpoint(tmp_path, 2) / "manifest.json"
+    data = manifest.read_bytes()
+    for at in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[at // 8] ^= 1 << at % 8
+        manifest.write_bytes(changed)
+        assert checkpoint_folder.newest(tmp_path) is None, bytes(changed)
+    manifest.write_bytes(data)
+    assert checkpoint_folder.newest(tmp_path) is not None
 
 
 def test_a_file_the_manifest_does_not_name_makes_a_checkpoint_damaged(tmp_path: Path) -> None:

@@ -42,6 +42,18 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, damage
         assert found.state == {"step": 1}
 
 
+def test_no_bit_of_a_manifest_can_be_changed_unnoticed(tmp_path):
+    manifest = write(tmp_path, 2).path / "manifest.json"
+    data = manifest.read_bytes()
+    for at in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[at // 8] ^= 1 << at % 8
+        manifest.write_bytes(changed)
+        assert checkpoint.load_latest(tmp_path) is None, bytes(changed)
+    manifest.write_bytes(data)
+    assert checkpoint.load_latest(tmp_path) is not None
+
+
 def test_nothing_is_found_in_an_empty_or_absent_folder(tmp_path):
     assert checkpoint.load_latest(tmp_path) is None
     assert checkpoint.load_latest(tmp_path / "absent") is None
