@@ -14,7 +14,10 @@ trains.
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.faults.world import World
 from tests.support.tiny_models import build_tiny_base

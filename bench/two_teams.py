@@ -8,9 +8,13 @@ the whole takes a minute. Prints a transcript.
 
 import argparse
 import statistics
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.identity.caller import Caller
 from app.identity.policy import Role

@@ -27,6 +27,8 @@ from typing import Self
 import psutil
 from psycopg import connect
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from app.settings import Settings, to_environment
 from app.usage.schemas import BudgetSet
 from tests.faults.world import World

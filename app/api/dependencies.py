@@ -45,7 +45,7 @@ class at_once(OfExchange):  # noqa: N801 - as `allow`
     """A dependency that asks for one row in the round trip in which the caller's key is looked up.
 
     The handler gets the row, or None if the caller's team has no such one. The question's parameters are those of the
-    route's path.
+    route's path. It runs in the event loop: what asks the database there needs a thread.
     """
 
     def __init__(self, question: Question[Any]) -> None:

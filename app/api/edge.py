@@ -36,6 +36,10 @@ class WorkRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         permission, question = permission_of(self.dependant), _question_of(self.dependant)
+        if question is not None and not iscoroutinefunction(self.endpoint):
+            raise TypeError(
+                f"{self.path}: a handler that has its row at once runs in the event loop: write it as async"
+            )
         handle = self._without_own()
 
         async def run(request: Request) -> Response:
@@ -75,7 +79,11 @@ class WorkRoute(APIRoute):
 
             @wraps(endpoint)
             async def handle(**values: Any) -> Any:
-                return await endpoint(**values, **await run_in_threadpool(self._given, _EXCHANGE.get()))
+                exchange = _EXCHANGE.get()
+                if exchange.look is None:
+                    return await endpoint(**values, **await run_in_threadpool(self._given, exchange))
+                await exchange.admit_by_look(exchange.look)
+                return self._rendered(await endpoint(**values, **self._given(exchange)))
 
             return handle
 
@@ -113,6 +121,9 @@ class WorkRoute(APIRoute):
 
 async def _end(request: Request, verb: Callable[..., None], *values: Any) -> None:
     """In a thread kept for that: an end may free a row that the handlers in all other threads wait for."""
+    if request.state.exchange.is_untouched:
+        verb(*values)
+        return
     await to_thread.run_sync(verb, *values, limiter=request.app.state.ending_threads)
 
 
@@ -160,5 +171,10 @@ async def _answer(
         return await handle(request)
     except Exception:
         # Who may not ask at all learns that first, and nothing of what is wrong with the request.
-        await run_in_threadpool(exchange.admit)
+        if exchange.is_judged:
+            raise
+        if exchange.look is None:
+            await run_in_threadpool(exchange.admit)
+        else:
+            await exchange.admit_by_look(exchange.look)
         raise

@@ -62,6 +62,12 @@ class UnitOfWork:
         """Undo something outside the database (bytes just written) if the transaction does not happen."""
         self._after_rollback.append(undo)
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether there is nothing to commit, to undo or to give back."""
+        waits = self._rings or self._before_commit or self._after_commit or self._after_rollback
+        return not waits and not self.session.in_transaction()
+
     def commit(self) -> None:
         """Called at the edge. Features never call it."""
         if self._before_commit:

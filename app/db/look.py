@@ -2,16 +2,18 @@
 
 What a client asks most often is how one thing stands. As a transaction of its own that took four trips to the database
 (begin, key, row, commit), and in Python each costs more than Postgres needs for the row. Here the key's statement and
-the row's go out together: what the first sets, the role and the team, holds for the second and ends with it. So the
-second wall stands here too (decision 0010).
+the row's go out together, and the answer is waited for in the event loop. What the first sets, the role and the team,
+holds for the second and ends with it: so the second wall stands here too (decision 0010).
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from queue import Empty, LifoQueue
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar, cast
 
 import psycopg
+from anyio import to_thread
 from sqlalchemy import ColumnElement, Engine, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from app.db.base import Base
 from app.db.pipeline import Pipeline
-from app.db.scope import API_ROLE, ENTER_BY_KEY_NUMBERED, find_key, is_of_the_api
+from app.db.scope import API_ROLE, ENTER_BY_KEY_NUMBERED
 
 Row = TypeVar("Row", bound=Base)
 _WAIT_SECONDS = 1.0
@@ -60,41 +62,72 @@ class LookConnections:
 
     def __init__(self, engine: Engine, count: int) -> None:
         self._engine = engine
-        # The one used last first; None is one that is yet to be opened.
-        self._free: LifoQueue[Pipeline | None] = LifoQueue()
-        for _ in range(count):
-            self._free.put(None)
+        # The one used last comes first; None is one that is yet to be opened.
+        self._free: list[Pipeline | None] = [None] * count
+        self._waiting: deque[asyncio.Future[Pipeline | None]] = deque()
 
-    @contextmanager
-    def one(self) -> Iterator[Pipeline]:
-        """For one question; a connection is not used again after an error. `Empty` if all are taken for long."""
-        held = self._free.get(timeout=_WAIT_SECONDS)
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[Pipeline]:
+        """For one question; a connection is not used again after an error. `AllTakenError` after a second's wait."""
+        pipeline = self._free.pop() if self._free else await self._next()
         kept = None
         try:
-            if held is None:
-                held = _open(self._engine)
-            yield held
-            kept = held
+            if pipeline is None:
+                pipeline = Pipeline(await to_thread.run_sync(self._connect))
+            yield pipeline
+            kept = pipeline
         finally:
-            self._free.put(kept)
-            if kept is None and held is not None:
-                held.connection.close()
+            if kept is None and pipeline is not None:
+                pipeline.connection.close()
+            self._give_back(kept)
 
     def close(self) -> None:
-        held = [self._free.get() for _ in range(self._free.qsize())]
-        for one in held:
-            if one is not None:
-                one.connection.close()
-            self._free.put(None)
+        for at, pipeline in enumerate(self._free):
+            if pipeline is not None:
+                pipeline.connection.close()
+                self._free[at] = None
+
+    async def _next(self) -> Pipeline | None:
+        waiter: asyncio.Future[Pipeline | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            return await asyncio.wait_for(waiter, _WAIT_SECONDS)
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled():
+                self._give_back(waiter.result())
+            if isinstance(error, TimeoutError):
+                raise AllTakenError from error
+            raise
+
+    def _give_back(self, pipeline: Pipeline | None) -> None:
+        if self._waiting:
+            waiter = self._waiting.popleft()
+            # Of this loop, in a service; tests have several.
+            waiter.get_loop().call_soon_threadsafe(self._hand_over, waiter, pipeline)
+        else:
+            self._free.append(pipeline)
+
+    def _hand_over(self, waiter: "asyncio.Future[Pipeline | None]", pipeline: Pipeline | None) -> None:
+        if waiter.done():
+            self._give_back(pipeline)
+        else:
+            waiter.set_result(pipeline)
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        """As the engine opens its own."""
+        opened = self._engine.raw_connection()
+        opened.detach()
+        driver = cast("psycopg.Connection[Any]", opened.dbapi_connection)
+        driver.autocommit = True
+        return driver
 
 
-def _open(engine: Engine) -> Pipeline:
-    """Over a connection as the engine opens its own."""
-    opened = engine.raw_connection()
-    opened.detach()
-    driver = cast("psycopg.Connection[Any]", opened.dbapi_connection)
-    driver.autocommit = True
-    return Pipeline(driver)
+class AllTakenError(Exception):
+    """More looks are under way than there are connections for them."""
+
+
+class MissedError(Exception):
+    """A look could not be taken. The ordinary way finds a connection that lives, or says why there is none."""
 
 
 class Look(Generic[Row]):
@@ -107,22 +140,21 @@ class Look(Generic[Row]):
         self._named = named
         self._connections = connections
 
-    def find_key(self, session: Session, sha256: bytes) -> Mapping[str, Any] | None:
-        """As `app.db.scope.find_key`, and answers the question too; begins no transaction of the session."""
-        if not is_of_the_api(session) or session.in_transaction():
-            raise RuntimeError("a look begins a request of the API, before anything else was asked")
+    async def find_key(self, sha256: bytes) -> Mapping[str, Any] | None:
+        """As `app.db.scope.find_key`, and answers the question too; begins no transaction. `MissedError`."""
         question = self._question
         try:
-            with self._connections.one() as pipeline:
-                key, row = pipeline.ask(
+            async with self._connections.one() as pipeline:
+                key, row = await pipeline.ask(
                     (ENTER_BY_KEY_NUMBERED, (API_ROLE, sha256)), (question.statement, question.values(self._named))
                 )
-        except (psycopg.Error, SQLAlchemyError, Empty):
-            # The connection may have been dead for long. The ordinary way finds a live one, or says why there is none.
-            found = find_key(session, sha256)
-            self.row = None if found is None else question.ask(session, self._named)
-            return found
+        except (psycopg.Error, SQLAlchemyError, AllTakenError) as error:
+            raise MissedError from error
         if key is None or key["team_id"] is None:
             return None
         self.row = None if row is None else question.row(row)
         return key
+
+    def ask(self, session: Session) -> None:
+        """The ordinary way, in the session's transaction, which is within the key's team."""
+        self.row = self._question.ask(session, self._named)

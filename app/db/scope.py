@@ -131,11 +131,6 @@ def find_key(session: Session, sha256: bytes) -> Mapping[str, Any] | None:
     return found
 
 
-def is_of_the_api(session: Session) -> bool:
-    """Whether it is behind the wall: of one team, or of none yet."""
-    return scope_of(session).role == API_ROLE
-
-
 def is_within(session: Session, team_id: str) -> bool:
     """Whether rows of this team can be reached without `across_teams`."""
     scope = scope_of(session)

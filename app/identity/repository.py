@@ -1,6 +1,6 @@
 """All SQL of teams, keys and service accounts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +9,6 @@ from sqlalchemy import ColumnElement, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db.keyset import Page, fetch_page
-from app.db.look import Look
 from app.db.scope import find_key
 from app.db.tables import ApiKey, ServiceAccount, Team
 
@@ -34,6 +33,14 @@ class FoundKey:
     revoked_at: datetime | None
     archived_at: datetime | None
     last_used_at: datetime | None
+
+
+_OF_KEY = tuple(field.name for field in fields(FoundKey))
+
+
+def found_key(row: Mapping[str, Any] | None) -> FoundKey | None:
+    """From the columns of `tunesmith_find_caller`."""
+    return None if row is None else FoundKey(**{name: row[name] for name in _OF_KEY})
 
 
 class IdentityRepository:
@@ -85,10 +92,9 @@ class IdentityRepository:
         self._session.add(key)
         self._session.flush()
 
-    def find_key(self, sha256: bytes, look: Look[Any] | None = None) -> FoundKey | None:
-        """The key with this hash, of whichever team: asked before it is known who calls. `look`: asked beside it."""
-        row = find_key(self._session, sha256) if look is None else look.find_key(self._session, sha256)
-        return None if row is None else FoundKey(**{field.name: row[field.name] for field in fields(FoundKey)})
+    def find_key(self, sha256: bytes) -> FoundKey | None:
+        """The key with this hash, of whichever team: asked before it is known who calls."""
+        return found_key(find_key(self._session, sha256))
 
     def touch_key(self, key_id: str) -> None:
         """Note that the key was used, once a minute at most, and without waiting for anybody."""

@@ -18,7 +18,7 @@ from app.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from app.identity.caller import Caller
 from app.identity.keys import NewKey, hint, is_mistyped, key_hash, make_key
 from app.identity.policy import Permission, Role, is_allowed
-from app.identity.repository import FoundKey, IdentityRepository
+from app.identity.repository import FoundKey, IdentityRepository, found_key
 from app.ids import Prefix, new_id
 
 DEFAULT_TEAM_SLUG = "default"
@@ -128,13 +128,20 @@ class IdentityService:
         _, text = self.create_key(team.id, "made by tunesmith up", Role.OPERATOR)
         return text
 
-    def authenticate(self, text: str, look: Look[Any] | None = None) -> Caller:
+    def authenticate(self, text: str) -> Caller:
         """Who holds this key; `Unauthorized` for unknown, mistyped, expired and revoked ones alike.
 
         The database is asked each time, so that a key which is taken back stops with the next request. The unit of
-        work acts for the key's team from here on. `look` is answered in the same round trip.
+        work acts for the key's team from here on.
         """
-        key = None if is_mistyped(text) else self._repository.find_key(key_hash(text), look)
+        return self.recognise(text, None if is_mistyped(text) else self._repository.find_key(key_hash(text)))
+
+    async def authenticate_by_look(self, text: str, look: Look[Any]) -> Caller:
+        """As `authenticate`, in the round trip of a look and without a thread; `MissedError` if it cannot be taken."""
+        return self.recognise(text, None if is_mistyped(text) else found_key(await look.find_key(key_hash(text))))
+
+    def recognise(self, text: str, key: FoundKey | None) -> Caller:
+        """Who holds this key, which was found by its hash now."""
         if key is None or not hmac.compare_digest(key.sha256, key_hash(text)):
             raise Unauthorized(
                 f"Incorrect API key provided: {hint(text)}. Check the key, or ask an admin of your team for a new one.",

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, StreamingResponse
 
 from app.api.dependencies import ContextDep, ServicesDep, allow, at_once
@@ -14,10 +15,12 @@ from app.factory import Services
 from app.identity.caller import Caller
 from app.identity.policy import Permission
 from app.jobs.evaluation_schemas import EvaluationCreate, EvaluationObject, evaluation_object
+from app.jobs.evaluations import own_evaluation
 from app.jobs.following import PAGE_EVENTS, event_stream, sequence_of
 from app.jobs.objects import EventObject, event_object
 from app.jobs.repository import FIND_EVALUATION
 from app.jobs.service import News
+from app.jobs.states import Status
 from app.reports.page import page
 
 router = APIRouter(prefix="/v1/evaluations", route_class=WorkRoute, tags=["Evaluations"])
@@ -47,10 +50,13 @@ def list_evaluations(
 
 
 @router.get("/{evaluation_id}")
-def get_evaluation(evaluation_id: str, caller: Reader, services: ServicesDep, row: FoundEvaluation) -> EvaluationObject:
+async def get_evaluation(
+    evaluation_id: str, caller: Reader, services: ServicesDep, row: FoundEvaluation
+) -> EvaluationObject:
     """One evaluation, and its result once it has one."""
-    job = services.evaluations.found(caller, evaluation_id, row)
-    return evaluation_object(job, queue=services.jobs.queue_hint(job))
+    job = own_evaluation(caller, evaluation_id, row)
+    waits = job.status == Status.QUEUED
+    return evaluation_object(job, queue=await run_in_threadpool(services.jobs.queue_hint, job) if waits else None)
 
 
 @router.post("/{evaluation_id}/cancel")

@@ -113,15 +113,8 @@ class EvaluationService:
         return job
 
     def get(self, caller: Caller, evaluation_id: str) -> Job:
-        return self.found(
-            caller, evaluation_id, self._repository.find(caller.team_id, evaluation_id, JobPurpose.EVALUATION)
-        )
-
-    def found(self, caller: Caller, evaluation_id: str, job: Job | None) -> Job:
-        """As `get`, of an evaluation that was found with the caller's key."""
-        if job is None or job.team_id != caller.team_id:
-            raise _absent(evaluation_id)
-        return job
+        row = self._repository.find(caller.team_id, evaluation_id, JobPurpose.EVALUATION)
+        return own_evaluation(caller, evaluation_id, row)
 
     def result(self, caller: Caller, evaluation_id: str) -> Evaluation:
         """What was found; `NotFound` while there is nothing."""
@@ -181,6 +174,13 @@ class EvaluationService:
         except NotFound:
             return False
         return True
+
+
+def own_evaluation(caller: Caller, evaluation_id: str, job: Job | None) -> Job:
+    """An evaluation that was looked for; `NotFound` unless it is there and the caller's team's."""
+    if job is None or job.team_id != caller.team_id:
+        raise _absent(evaluation_id)
+    return job
 
 
 def _absent(evaluation_id: str) -> NotFound:

@@ -30,7 +30,8 @@ from app.jobs.objects import (
 from app.jobs.queue_objects import QueueObject, queue_object
 from app.jobs.repository import FIND_TRAINING
 from app.jobs.schemas import JobCreate
-from app.jobs.service import News
+from app.jobs.service import News, own_job
+from app.jobs.states import Status
 from app.jobs.submission import asked_recipe
 from app.reports.page import page
 
@@ -87,10 +88,11 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
-def get_job(job_id: str, caller: Reader, services: ServicesDep, row: FoundJob) -> JobObject:
+async def get_job(job_id: str, caller: Reader, services: ServicesDep, row: FoundJob) -> JobObject:
     """One job, with what its data, its training and its evaluation have shown so far."""
-    job = services.jobs.found(caller, job_id, row)
-    return job_object(job, queue=services.jobs.queue_hint(job))
+    job = own_job(caller, job_id, row)
+    waits = job.status == Status.QUEUED
+    return job_object(job, queue=await run_in_threadpool(services.jobs.queue_hint, job) if waits else None)
 
 
 @router.get("/{job_id}/queue")

@@ -169,13 +169,7 @@ class JobService:
         return _Asked(model, parent, settings, training_file)
 
     def get(self, caller: Caller, job_id: str) -> Job:
-        return self.found(caller, job_id, self._repository.find(caller.team_id, job_id))
-
-    def found(self, caller: Caller, job_id: str, job: Job | None) -> Job:
-        """As `get`, of a job that was found with the caller's key."""
-        if job is None or job.team_id != caller.team_id:
-            raise _absent(job_id)
-        return job
+        return own_job(caller, job_id, self._repository.find(caller.team_id, job_id))
 
     def evaluation(self, caller: Caller, job_id: str) -> Evaluation:
         """What was found on the held-out rows; `NotFound` while, or where, there is nothing."""
@@ -289,6 +283,13 @@ def _plan(body: JobCreate, asked: _Asked) -> Plan:
         requested=body.requested_hyperparameters(),
         training=asked.settings,
     )
+
+
+def own_job(caller: Caller, job_id: str, job: Job | None) -> Job:
+    """A job that was looked for; `NotFound` unless it is there and the caller's team's."""
+    if job is None or job.team_id != caller.team_id:
+        raise _absent(job_id)
+    return job
 
 
 def fine_tune_file(files: FileService, caller: Caller, file_id: str, param: str) -> File:
