@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from app.settings import Settings, to_environment
 
 ROOT = Path(__file__).parent.parent
 _CLAIMS, _PAGES, _SUBMITS, _CLIENTS = 500, 60, 300, 4
+_READS_A_SECOND = 200
 _OURS, _BARE = 8971, 8972
 _FILL = """
 INSERT INTO jobs (id, team_id, created_by, status, base_id, training_file, seed, priority, method, hyperparameters,
@@ -245,27 +246,49 @@ def submits(ours: "Api", key: str, database_url: str, team: str, floor: float) -
     file = client.upload(("\n".join(json.dumps(line) for _ in range(12))).encode())
     with psycopg.connect(database_url) as connection:
         ids = [str(one) for (one,) in connection.execute("SELECT id FROM jobs WHERE team_id = %s LIMIT 2000", (team,))]
-    chance, stop = random.Random(2), threading.Event()  # noqa: S311 - no secret
-
-    def read_on() -> None:
-        reader = Client(ours.port, key)
-        while not stop.is_set():
-            reader.timed("GET", f"/v1/fine_tuning/jobs/{chance.choice(ids)}")
-
     body = {"model": "tiny", "training_file": file}
-    alone = [client.timed("POST", "/v1/fine_tuning/jobs", body) for _ in range(_SUBMITS)]
-    readers = [threading.Thread(target=read_on) for _ in range(_CLIENTS)]
-    for reader in readers:
-        reader.start()
-    beside = [client.timed("POST", "/v1/fine_tuning/jobs", body) for _ in range(_SUBMITS)]
-    stop.set()
-    for reader in readers:
-        reader.join()
+
+    def submit_some() -> list[float]:
+        return [client.timed("POST", "/v1/fine_tuning/jobs", body) for _ in range(_SUBMITS)]
+
+    alone = submit_some()
     typical = 1000 * statistics.median(alone)
     row("a submit alone", f"p50 {milli(alone, 0.5)}, p99 {milli(alone, 0.99)} ms", "")
-    told = f"p50 {milli(beside, 0.5)}, p99 {milli(beside, 0.99)} ms"
-    row(f"a submit beside {_CLIENTS} readers at full speed", told, "p99 ≤ 50 ms")
+    paths = [f"/v1/fine_tuning/jobs/{job_id}" for job_id in ids]
+    for each_second in (_READS_A_SECOND, None):
+        with reading(ours.port, key, paths, each_second) as count:
+            started = time.monotonic()
+            beside = submit_some()
+            reads = count() / (time.monotonic() - started)
+        speed = "at full speed" if each_second is None else f"that ask {each_second} times a second together"
+        told = f"p50 {milli(beside, 0.5)}, p99 {milli(beside, 0.99)} ms beside {reads:.0f} reads a second"
+        row(f"a submit beside {_CLIENTS} readers {speed}", told, "p99 ≤ 50 ms")
     row("a submit alone, to a transaction of pgbench", f"{typical:.1f} to {floor:.1f} ms = {typical / floor:.1f}", "")
+
+
+@contextmanager
+def reading(port: int, key: str, paths: list[str], each_second: int | None) -> Iterator[Callable[[], int]]:
+    """Clients that read meanwhile, so many times a second together (None: as fast as they can); how often so far."""
+    stop, counts = threading.Event(), [0] * _CLIENTS
+
+    def work(number: int) -> None:
+        client, chance, due = Client(port, key), random.Random(number), time.monotonic()  # noqa: S311 - no secret
+        while not stop.is_set():
+            client.timed("GET", chance.choice(paths))
+            counts[number] += 1
+            if each_second is not None:
+                due += _CLIENTS / each_second
+                stop.wait(max(0.0, due - time.monotonic()))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(_CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield lambda: sum(counts)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def pgbench(sockets: Path) -> float:
