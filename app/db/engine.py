@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.broker import Broker
 from app.contracts.tasks import Queue
 from app.db.cursor import LazyCursor
-from app.db.look import LookConnections
+from app.db.look import LookConnection
 from app.db.scope import OWNER, Scope, ScopedSession, open_session
 from app.logs import logger
 
@@ -136,7 +136,7 @@ class Database:
             },
         )
         _ping_idle(self.engine)
-        self.looks = LookConnections(self.engine, pool_size)
+        self.looks = LookConnection(self.engine)
         self._broker = broker
         self.scope = OWNER
         """Of transactions whose opener names none."""

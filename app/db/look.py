@@ -7,9 +7,7 @@ holds for the second and ends with it: so the second wall stands here too (decis
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import psycopg
@@ -24,7 +22,6 @@ from app.db.pipeline import Pipeline
 from app.db.scope import API_ROLE, ENTER_BY_KEY_NUMBERED
 
 Row = TypeVar("Row", bound=Base)
-_WAIT_SECONDS = 1.0
 
 
 class Question(Generic[Row]):
@@ -57,61 +54,34 @@ class Question(Generic[Row]):
         return session.scalar(self._select, dict(named))
 
 
-class LookConnections:
-    """The connections of one process that are kept for looks, apart from the engine's pool."""
+class LookConnection:
+    """The one connection of a process on which all its looks are asked, apart from the engine's pool.
 
-    def __init__(self, engine: Engine, count: int) -> None:
+    One for each event loop, to be exact: a service has one.
+    """
+
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # The one used last comes first; None is one that is yet to be opened.
-        self._free: list[Pipeline | None] = [None] * count
-        self._waiting: deque[asyncio.Future[Pipeline | None]] = deque()
+        self._pipelines: dict[asyncio.AbstractEventLoop, asyncio.Future[Pipeline]] = {}
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[Pipeline]:
-        """For one question; a connection is not used again after an error. `AllTakenError` after a second's wait."""
-        pipeline = self._free.pop() if self._free else await self._next()
-        kept = None
-        try:
-            if pipeline is None:
-                pipeline = Pipeline(await to_thread.run_sync(self._connect))
-            yield pipeline
-            kept = pipeline
-        finally:
-            if kept is None and pipeline is not None:
-                pipeline.connection.close()
-            self._give_back(kept)
+    async def pipeline(self) -> Pipeline:
+        """A connection that was alive when it was last used."""
+        loop = asyncio.get_running_loop()
+        opened = self._pipelines.get(loop)
+        if opened is None or (opened.done() and not _is_alive(opened)):
+            self._close_those_of_ended_loops()
+            opened = self._pipelines[loop] = asyncio.ensure_future(self._open(loop))
+        # Shielded: others wait for it too.
+        return await asyncio.shield(opened)
 
     def close(self) -> None:
-        for at, pipeline in enumerate(self._free):
-            if pipeline is not None:
-                pipeline.connection.close()
-                self._free[at] = None
+        for opened in self._pipelines.values():
+            if opened.done() and _is_alive(opened):
+                opened.result().close()
+        self._pipelines.clear()
 
-    async def _next(self) -> Pipeline | None:
-        waiter: asyncio.Future[Pipeline | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        try:
-            return await asyncio.wait_for(waiter, _WAIT_SECONDS)
-        except BaseException as error:
-            if waiter.done() and not waiter.cancelled():
-                self._give_back(waiter.result())
-            if isinstance(error, TimeoutError):
-                raise AllTakenError from error
-            raise
-
-    def _give_back(self, pipeline: Pipeline | None) -> None:
-        if self._waiting:
-            waiter = self._waiting.popleft()
-            # Of this loop, in a service; tests have several.
-            waiter.get_loop().call_soon_threadsafe(self._hand_over, waiter, pipeline)
-        else:
-            self._free.append(pipeline)
-
-    def _hand_over(self, waiter: "asyncio.Future[Pipeline | None]", pipeline: Pipeline | None) -> None:
-        if waiter.done():
-            self._give_back(pipeline)
-        else:
-            waiter.set_result(pipeline)
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> Pipeline:
+        return Pipeline(await to_thread.run_sync(self._connect), loop)
 
     def _connect(self) -> "psycopg.Connection[Any]":
         """As the engine opens its own."""
@@ -121,9 +91,15 @@ class LookConnections:
         driver.autocommit = True
         return driver
 
+    def _close_those_of_ended_loops(self) -> None:
+        for loop in [loop for loop in self._pipelines if loop.is_closed()]:
+            opened = self._pipelines.pop(loop)
+            if opened.done() and _is_alive(opened):
+                opened.result().close()
 
-class AllTakenError(Exception):
-    """More looks are under way than there are connections for them."""
+
+def _is_alive(opened: "asyncio.Future[Pipeline]") -> bool:
+    return not opened.cancelled() and opened.exception() is None and not opened.result().connection.closed
 
 
 class MissedError(Exception):
@@ -133,22 +109,22 @@ class MissedError(Exception):
 class Look(Generic[Row]):
     """A question of one request, to be asked beside the question whose the request's key is."""
 
-    def __init__(self, question: Question[Row], named: Mapping[str, Any], connections: LookConnections) -> None:
+    def __init__(self, question: Question[Row], named: Mapping[str, Any], connection: LookConnection) -> None:
         self.row: Row | None = None
         """The answer, once the key was looked up; None if there is no such row, or not in the key's team."""
         self._question = question
         self._named = named
-        self._connections = connections
+        self._connection = connection
 
     async def find_key(self, sha256: bytes) -> Mapping[str, Any] | None:
         """As `app.db.scope.find_key`, and answers the question too; begins no transaction. `MissedError`."""
         question = self._question
         try:
-            async with self._connections.one() as pipeline:
-                key, row = await pipeline.ask(
-                    (ENTER_BY_KEY_NUMBERED, (API_ROLE, sha256)), (question.statement, question.values(self._named))
-                )
-        except (psycopg.Error, SQLAlchemyError, AllTakenError) as error:
+            pipeline = await self._connection.pipeline()
+            key, row = await pipeline.ask(
+                (ENTER_BY_KEY_NUMBERED, (API_ROLE, sha256)), (question.statement, question.values(self._named))
+            )
+        except (psycopg.Error, SQLAlchemyError) as error:
             raise MissedError from error
         if key is None or key["team_id"] is None:
             return None

@@ -1,12 +1,14 @@
-"""Statements that are prepared once and go out together: one round trip, and one transaction without a BEGIN.
+"""Many questions at once on one connection, each of statements that go out together and are one transaction.
 
-In libpq's own words (https://www.postgresql.org/docs/current/libpq-pipeline-mode.html), by psycopg's wrapper of it: the
-driver's pipeline asks the operating system after each statement, which took more than twice as long as Postgres did.
-The answer is waited for in the event loop: it takes no thread.
+In libpq's own words (https://www.postgresql.org/docs/current/libpq-pipeline-mode.html), by psycopg's wrapper of it.
+Statements are prepared once. Answers come in the order of the questions and are waited for in the event loop: they take
+no thread, and a turn of the loop reads all that have come.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -16,35 +18,58 @@ from psycopg.pq.abc import PGresult
 
 Statement = bytes
 """SQL with `$1`, `$2` …"""
+Row = dict[str, Any]
 _TEXT, _BINARY = 0, 1
 
 
+@dataclass
+class _Question:
+    """One that was sent, up to its end in the pipeline."""
+
+    statements: tuple[Statement, ...]
+    answer: "asyncio.Future[list[Row | None]]"
+    results: list[PGresult] = field(default_factory=list)
+    error: str | None = None
+
+
 class Pipeline:
-    """Takes a connection over: it is for nothing else from here on, nor for anything after an error or a cancellation.
+    """Takes a connection over, for the tasks of one event loop."""
 
-    Not for two tasks at once.
-    """
-
-    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+    def __init__(self, connection: "psycopg.Connection[Any]", loop: asyncio.AbstractEventLoop) -> None:
         self.connection = connection
+        self.loop = loop
         self._libpq = connection.pgconn
         self._libpq.nonblocking = 1
         self._libpq.enter_pipeline_mode()
+        self._socket = self._libpq.socket
+        self._asked: deque[_Question] = deque()
         self._names: dict[Statement, bytes] = {}
         self._columns: dict[Statement, list[str]] = {}
+        loop.add_reader(self._socket, self._read)
 
-    async def ask(self, *questions: tuple[Statement, Sequence[str | bytes]]) -> list[dict[str, Any] | None]:
+    async def ask(self, *statements: tuple[Statement, Sequence[str | bytes]]) -> list[Row | None]:
         """The first row of each by its columns, or None.
 
-        If one fails nothing of all happens: `psycopg.OperationalError`.
+        If one fails nothing of all happens: `psycopg.OperationalError`, here and for all asked meanwhile.
         """
-        for statement, values in questions:
-            self._send(statement, values)
-        self._libpq.pipeline_sync()
-        if self._libpq.flush():
-            raise psycopg.OperationalError("the connection takes no more bytes: nobody reads at its other end")
-        results = await self._results()
-        return [self._first_row(statement, one) for (statement, _), one in zip(questions, results, strict=True)]
+        question = _Question(tuple(one for one, _ in statements), self.loop.create_future())
+        try:
+            for statement, values in statements:
+                self._send(statement, values)
+            self._libpq.pipeline_sync()
+            self._asked.append(question)
+            self._flush()
+        except psycopg.Error as error:
+            self._fail(error)
+            raise
+        return await question.answer
+
+    def close(self) -> None:
+        """Nobody may be waiting. Its loop may be over."""
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self._socket)
+            self.loop.remove_writer(self._socket)
+        self.connection.close()
 
     def _send(self, statement: Statement, values: Sequence[str | bytes]) -> None:
         name = self._names.get(statement)
@@ -55,33 +80,51 @@ class Pipeline:
         formats = [_TEXT if isinstance(value, str) else _BINARY for value in values]
         self._libpq.send_query_prepared(name, given, formats)
 
-    async def _results(self) -> list[PGresult]:
-        """Those with rows, up to the end of the pipeline."""
-        loop, socket = asyncio.get_running_loop(), self._libpq.socket
-        arrived = asyncio.Event()
-        loop.add_reader(socket, arrived.set)
+    def _flush(self) -> None:
+        """Send what is left as soon as the other end takes it."""
+        if self._libpq.flush():
+            self.loop.add_writer(self._socket, self._write)
+
+    def _write(self) -> None:
+        self.loop.remove_writer(self._socket)
         try:
-            found: list[PGresult] = []
-            while True:
-                if self._libpq.is_busy():
-                    await arrived.wait()
-                    arrived.clear()
-                    self._libpq.consume_input()
-                    continue
+            self._flush()
+        except psycopg.Error as error:
+            self._fail(error)
+
+    def _read(self) -> None:
+        try:
+            self._libpq.consume_input()
+            while self._asked and not self._libpq.is_busy():
                 result = self._libpq.get_result()
                 # None stands between two statements.
-                if result is None:
-                    continue
-                if result.status == ExecStatus.PIPELINE_SYNC:
-                    return found
-                if result.status == ExecStatus.TUPLES_OK:
-                    found.append(result)
-                elif result.status != ExecStatus.COMMAND_OK:
-                    raise psycopg.OperationalError(result.error_message.decode(errors="replace"))
-        finally:
-            loop.remove_reader(socket)
+                if result is not None:
+                    self._take(result)
+        except psycopg.Error as error:
+            self._fail(error)
 
-    def _first_row(self, statement: Statement, result: PGresult) -> dict[str, Any] | None:
+    def _take(self, result: PGresult) -> None:
+        question = self._asked[0]
+        if result.status == ExecStatus.TUPLES_OK:
+            question.results.append(result)
+        elif result.status == ExecStatus.PIPELINE_SYNC:
+            self._asked.popleft()
+            self._answer(question)
+        elif result.status not in {ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_ABORTED}:
+            question.error = result.error_message.decode(errors="replace")
+
+    def _answer(self, question: _Question) -> None:
+        if question.error is not None:
+            # What was to be prepared behind the error is not: nobody goes on with such a connection.
+            self._asked.appendleft(question)
+            self._fail(psycopg.OperationalError(question.error))
+            return
+        if question.answer.done():
+            return  # whoever asked was cancelled
+        pairs = zip(question.statements, question.results, strict=True)
+        question.answer.set_result([self._first_row(statement, result) for statement, result in pairs])
+
+    def _first_row(self, statement: Statement, result: PGresult) -> Row | None:
         if not result.ntuples:
             return None
         columns = self._columns.get(statement)
@@ -90,3 +133,11 @@ class Pipeline:
         transformer = Transformer(self.connection)
         transformer.set_pgresult(result)
         return dict(zip(columns, transformer.load_row(0, tuple) or (), strict=True))
+
+    def _fail(self, error: psycopg.Error) -> None:
+        """The connection is lost, and with it all that was asked on it."""
+        self.close()
+        asked, self._asked = self._asked, deque()
+        for question in asked:
+            if not question.answer.done():
+                question.answer.set_exception(psycopg.OperationalError(str(error)))

@@ -1,7 +1,7 @@
 """A read in one round trip: the key and the row together, behind both walls, whatever became of the connection."""
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -47,13 +47,24 @@ class World:
         return None if found is None else found["team_id"], look.row
 
 
-def ask_pipeline(pipeline, *questions):
-    return asyncio.run(pipeline.ask(*questions))
+def ask_pipeline(connection, *questions, at_once=False):
+    """Answers to questions, each of one statement, one after the other or all at once."""
+
+    async def ask():
+        pipeline = Pipeline(connection, asyncio.get_running_loop())
+        if at_once:
+            return await asyncio.gather(*(pipeline.ask(one) for one in questions), return_exceptions=True)
+        return [(await pipeline.ask(one))[0] for one in questions]
+
+    try:
+        return asyncio.run(ask())
+    finally:
+        connection.close()
 
 
 def end_connections(database):
     """Those that are kept for looks."""
-    held = [one.connection.info.backend_pid for one in database.looks._free if one is not None]
+    held = [opened.result().connection.info.backend_pid for opened in database.looks._pipelines.values()]
     assert held
     with psycopg.connect(database.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")) as other:
         for process in held:
@@ -88,102 +99,107 @@ def test_an_unknown_key_finds_nothing(world):
 def test_a_connection_remembers_neither_role_nor_team(world):
     async def ask():
         await world.look("a", "a")
-        async with world.database.looks.one() as pipeline:
-            question = b"SELECT current_user::text AS who, current_setting('tunesmith.team_id') AS team"
-            return (await pipeline.ask((question, ())))[0]
+        pipeline = await world.database.looks.pipeline()
+        question = b"SELECT current_user::text AS who, current_setting('tunesmith.team_id') AS team"
+        return (await pipeline.ask((question, ())))[0]
 
     row = asyncio.run(ask())
     assert row["who"] != "tunesmith_api"
     assert row["team"] == ""
 
 
-def test_callers_take_turns_on_one_connection(world):
-    for caller in ("a", "b", "a", "b"):
-        team, job = world.ask(caller, caller)
-        assert (team, job.team_id) == (world.teams[caller], world.teams[caller])
-
-
-def test_connections_that_the_database_ended_are_not_used_again(world):
-    world.ask("a", "a")
-    end_connections(world.database)
-    with pytest.raises(MissedError):
-        world.ask("a", "a")
-    team, job = world.ask("a", "a")
-    assert (team, job.id) == (world.teams["a"], world.jobs["a"])
-
-
-def test_more_looks_than_connections_wait_and_all_get_their_own_answer(world):
+def test_many_at_once_share_one_connection_and_all_get_their_own_answer(world):
     async def ask_all():
-        slugs = ["ab"[number % 2] for number in range(60)]
+        slugs = ["ab"[number % 2] for number in range(200)]
         answers = await asyncio.gather(*(world.look(slug, slug) for slug in slugs))
+        assert len(world.database.looks._pipelines) == 1
         return [(slug, team, job.id) for slug, (team, job) in zip(slugs, answers, strict=True)]
 
     for slug, team, job_id in asyncio.run(ask_all()):
         assert (team, job_id) == (world.teams[slug], world.jobs[slug])
-    opened = [one for one in world.database.looks._free if one is not None]
-    assert 0 < len(opened) <= 10
 
 
-def test_a_look_that_waits_too_long_is_missed_and_loses_no_connection(world, monkeypatch):
-    monkeypatch.setattr("app.db.look._WAIT_SECONDS", 0.05)
-
+def test_a_connection_that_the_database_ended_is_replaced(world):
     async def ask():
-        looks = world.database.looks
-        async with AsyncExitStack() as stack:
-            for _ in range(10):
-                await stack.enter_async_context(looks.one())
-            with pytest.raises(MissedError):
-                await world.look("a", "a")
-        return await asyncio.gather(*(world.look("a", "a") for _ in range(20)))
+        await world.look("a", "a")
+        end_connections(world.database)
+        with suppress(MissedError):  # unless the loop has heard of the end already
+            await world.look("a", "a")
+        return await world.look("a", "a")
 
-    assert {job.id for _, job in asyncio.run(ask())} == {world.jobs["a"]}
+    team, job = asyncio.run(ask())
+    assert (team, job.id) == (world.teams["a"], world.jobs["a"])
 
 
-def test_a_look_that_is_cancelled_leaves_its_connection_to_nobody(world):
+def test_a_look_that_is_cancelled_disturbs_no_other(world):
     async def ask():
-        looks = world.database.looks
-        waits = asyncio.create_task(world.look("a", "a"))
+        await world.look("a", "a")
+        waits = [asyncio.create_task(world.look("a", "a")) for _ in range(10)]
         await asyncio.sleep(0)
-        waits.cancel()
-        with suppress(asyncio.CancelledError):
-            await waits
-        answers = await asyncio.gather(*(world.look("b", "b") for _ in range(12)))
-        assert len(looks._free) == 10
-        return {job.id for _, job in answers}
+        for one in waits[::2]:
+            one.cancel()
+        kept = await asyncio.gather(*waits[1::2])
+        return [*kept, await world.look("b", "b")]
 
-    assert asyncio.run(ask()) == {world.jobs["b"]}
+    assert [job.id for _, job in asyncio.run(ask())] == [world.jobs["a"]] * 5 + [world.jobs["b"]]
 
 
-def test_closing_the_database_closes_the_connections_of_looks(world):
+def test_the_connection_of_a_loop_that_ended_is_closed_by_the_next(world):
     world.ask("a", "a")
-    (opened,) = [one.connection for one in world.database.looks._free if one is not None]
+    (first,) = [opened.result().connection for opened in world.database.looks._pipelines.values()]
+    world.ask("a", "a")
+    assert first.closed
+    assert len(world.database.looks._pipelines) == 1
+
+
+def test_closing_the_database_closes_the_connection_of_looks(world):
+    world.ask("a", "a")
+    (opened,) = [opened.result().connection for opened in world.database.looks._pipelines.values()]
     world.database.close()
     assert opened.closed
 
 
 def test_a_pipeline_of_which_one_statement_fails_does_nothing(servers):
-    connection = psycopg.connect(servers.database_url, autocommit=True)
     with psycopg.connect(servers.database_url, autocommit=True) as other:
         other.execute("CREATE TABLE IF NOT EXISTS marks (mark text)")
         try:
-            mark = b"INSERT INTO marks VALUES ($1) RETURNING mark", ("m",)
-            with pytest.raises(psycopg.OperationalError, match="division by zero"):
-                ask_pipeline(Pipeline(connection), mark, (b"SELECT 1 / 0", ()))
-            connection.close()
+
+            async def ask():
+                connection = psycopg.connect(servers.database_url, autocommit=True)
+                pipeline = Pipeline(connection, asyncio.get_running_loop())
+                mark = b"INSERT INTO marks VALUES ($1) RETURNING mark", ("m",)
+                with pytest.raises(psycopg.OperationalError, match="division by zero"):
+                    await pipeline.ask(mark, (b"SELECT 1 / 0", ()))
+                assert connection.closed
+
+            asyncio.run(ask())
             assert other.execute("SELECT * FROM marks").fetchall() == []
         finally:
             other.execute("DROP TABLE marks")
 
 
 def test_a_pipeline_prepares_each_statement_once(servers):
-    connection = psycopg.connect(servers.database_url, autocommit=True)
-    pipeline = Pipeline(connection)
     statement = b"SELECT $1::text AS text, (SELECT count(*) FROM pg_prepared_statements) AS prepared"
-    answers = [ask_pipeline(pipeline, (statement, (value,)))[0] for value in ("a", "ä", "")]
+    questions = [*((statement, (value,)) for value in ("a", "ä", "")), (b"SELECT 1 AS one WHERE false", ())]
+    *answers, none = ask_pipeline(psycopg.connect(servers.database_url, autocommit=True), *questions)
     assert [answer["text"] for answer in answers] == ["a", "ä", ""]
     assert {answer["prepared"] for answer in answers} == {1}
-    assert ask_pipeline(pipeline, (b"SELECT 1 AS one WHERE false", ())) == [None]
-    connection.close()
+    assert none is None
+
+
+def test_questions_larger_than_the_sockets_room_arrive_whole(servers):
+    texts = [str(number) * 100_000 for number in range(40)]
+    questions = [(b"SELECT length($1::text) AS length, left($1::text, 2) AS first", (text,)) for text in texts]
+    answers = ask_pipeline(psycopg.connect(servers.database_url, autocommit=True), *questions, at_once=True)
+    assert [answer["length"] for (answer,) in answers] == [len(text) for text in texts]
+    assert [answer["first"] for (answer,) in answers] == [text[:2] for text in texts]
+
+
+def test_an_error_is_told_to_all_who_wait_behind_it(servers):
+    questions = [(b"SELECT 1 AS one", ()), (b"SELECT 1 / 0", ()), (b"SELECT 2 AS two", ())]
+    first, *others = ask_pipeline(psycopg.connect(servers.database_url, autocommit=True), *questions, at_once=True)
+    assert first == [{"one": 1}]
+    assert [type(one) for one in others] == [psycopg.OperationalError] * 2
 
 
 def path_of(world, slug):
