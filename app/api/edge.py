@@ -61,7 +61,7 @@ class WorkRoute(APIRoute):
         return run
 
     def _without_own(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler, which need not solve what the edge gives itself: that took a sixth of a small request.
+        """FastAPI's handler, which need not solve at each request what the edge gives itself.
 
         The route's description keeps all.
         """

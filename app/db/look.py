@@ -34,7 +34,9 @@ class Question(Generic[Row]):
         self._new = inspect(table).class_manager.new_instance
         self._select = select(table).where(where)
         columns = [attribute.columns[0].label(attribute.key) for attribute in inspect(table).column_attrs]
-        compiled = select(*columns).where(where).compile(dialect=postgresql.dialect(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call]
+        # SQLAlchemy gives its dialects no types; this one writes `$1` as libpq wants it.
+        dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+        compiled = select(*columns).where(where).compile(dialect=dialect)
         self.statement = str(compiled).encode()
         self._positions = tuple(compiled.positiontup or ())
         self._constants = compiled.params
