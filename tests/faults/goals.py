@@ -245,7 +245,10 @@ def scarce_disks_and_memory(count: int, seed: int) -> list[Result]:
         except scarcity.NotAllowedError as error:
             results.append(Result("G7", what, 0, f"not run: {error}", is_reached=False, seconds=_since(started)))
             continue
-        found = _told(f"{tally.hit - len(tally.wrong)} named, {len(tally.wrong)} wrong", tally.wrong)
+        found = f"{tally.hit - len(tally.wrong)} named, {len(tally.wrong)} wrong"
+        if tally.taken_along:
+            found += f", {tally.taken_along} workers ended beside their engines and were started again"
+        found = _told(found, tally.wrong)
         results.append(Result("G7", what, tally.hit, found, not tally.wrong, _since(started)))
     return results
 

@@ -179,6 +179,13 @@ class World:
                 within=within,
             )
 
+    def bury(self) -> int:
+        """Forget the workers that ended by themselves, for `staff` to replace; how many those were."""
+        dead = [name for name, process in self.workers.items() if process.poll() is not None]
+        for name in dead:
+            del self.workers[name]
+        return len(dead)
+
     def dismiss(self) -> None:
         """All workers leave in good order."""
         for process in self.workers.values():
