@@ -38,7 +38,7 @@ LEASE_SECONDS = 5
 HEARTBEAT_SECONDS = 0.3
 STEP_SECONDS = 0.03
 STEPS = 10
-# Of one job in the goals that throw hundreds of faults at few jobs; the cap itself is goal G9.
+# Of one job in the goals that throw hundreds of faults at few jobs; the cap itself is goal G9. Of losses, too.
 MANY_ATTEMPTS = 1_000_000
 _OPEN_JOBS = 6
 _DRAIN_SECONDS = 120.0
@@ -296,6 +296,7 @@ class World:
                 "heartbeat_seconds": HEARTBEAT_SECONDS,
                 "tick_seconds": 0.3,
                 "max_attempts": self._max_attempts,
+                "max_losses": MANY_ATTEMPTS,
                 **self._changed,
             }
         )
