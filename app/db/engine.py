@@ -135,6 +135,8 @@ class Database:
                 "options": f"{given.query.get('options', '')} {limit}".strip(),
             },
         )
+        # Rows of one table are written by one statement; other batches go one by one (`LazyCursor.executemany`).
+        self.engine.dialect.use_insertmanyvalues_wo_returning = True
         _ping_idle(self.engine)
         self.looks = LookConnection(self.engine)
         self._broker = broker
