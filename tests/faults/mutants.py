@@ -9,36 +9,50 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 from tests.faults.mutations import MUTANTS, Mutant
 from tests.support.house import REPOSITORY
 
 _COPIED = ("app", "workers", "migrations", "tests", "docs", "pyproject.toml", "Makefile", "README.md")
 _SECONDS = 900
+_AT_ONCE = os.cpu_count() or 1
 
 
 def survivors(mutants: tuple[Mutant, ...] = MUTANTS) -> list[str]:
-    """Descriptions of those that no test noticed; each line as it comes."""
-    found = []
-    with tempfile.TemporaryDirectory(prefix="tsm-mutants-") as name:
-        folder = Path(name)
-        _copy_code(folder)
-        for mutant in mutants:
-            verdict = _verdict(mutant, folder)
-            sys.stderr.write(f"{verdict:<8} {mutant.what}\n")
-            if verdict != "killed":
-                found.append(f"{mutant.what} ({verdict})")
-    return found
+    """Descriptions of those that no test noticed; each line as it comes. Tests mostly wait: several run at once."""
+    with tempfile.TemporaryDirectory(prefix="tsm-mutants-") as name, ThreadPoolExecutor(_AT_ONCE) as pool:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(_AT_ONCE):
+            copies.put(_copied(Path(name) / str(number)))
+        verdicts = pool.map(lambda mutant: _told(mutant, copies), mutants)
+        return [
+            f"{mutant.what} ({verdict})"
+            for mutant, verdict in zip(mutants, verdicts, strict=True)
+            if verdict != "killed"
+        ]
 
 
-def _copy_code(folder: Path) -> None:
+def _told(mutant: Mutant, copies: "SimpleQueue[Path]") -> str:
+    folder, started = copies.get(), time.monotonic()
+    verdict = _verdict(mutant, folder)
+    copies.put(folder)
+    sys.stderr.write(f"{verdict:<8} {time.monotonic() - started:4.0f} s  {mutant.what}\n")
+    return verdict
+
+
+def _copied(folder: Path) -> Path:
+    folder.mkdir()
     for part in _COPIED:
         source = REPOSITORY / part
         if source.is_dir():
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / part)
+    return folder
 
 
 def _verdict(mutant: Mutant, folder: Path) -> str:

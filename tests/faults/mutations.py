@@ -425,4 +425,11 @@ MUTANTS = (
         "return False",
         "tests/workers/engine/test_engine.py tests/app/api/test_errors.py",
     ),
+    Mutant(
+        "a batch is left open in a pipeline",
+        "app/db/cursor.py",
+        "def executemany(",
+        "def execute_one_by_one(",
+        "tests/app/db/test_cursor.py",
+    ),
 )
