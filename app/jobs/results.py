@@ -62,7 +62,7 @@ class JobResults:
     ) -> str:
         """The adapter's model id; registered once for each step, and once more if it turns out to be the final one."""
         existing = self._repository.find_checkpoint(job.id, step)
-        if existing is not None and (not is_final or existing.model_id == job.tuned_model_id):
+        if existing is not None and not is_final:
             return existing.model_id
         model = self._registry.register(
             team_id=job.team_id,

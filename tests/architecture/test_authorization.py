@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
+from app.db.scope import API_ROLE
 from app.identity.policy import Permission, Role, is_allowed
 from app.main import create_app
 from tests.architecture.test_routes import PUBLIC, ROUTES, permissions_of
@@ -82,6 +84,23 @@ def test_each_route_answers_each_identity_as_it_must(house, chunk):
         check_low_role(house, name, permission)
         check_other_team(house, name, permission)
         check_right(house, name, permission)
+
+
+@pytest.fixture
+def no_row_security(context):
+    """The second wall is down: the database shows the API's role the rows of every team."""
+    with context.database.unit_of_work() as work:
+        work.session.execute(text(f"ALTER ROLE {API_ROLE} BYPASSRLS"))
+    yield
+    with context.database.unit_of_work() as work:
+        work.session.execute(text(f"ALTER ROLE {API_ROLE} NOBYPASSRLS"))
+
+
+@pytest.mark.usefixtures("no_row_security")
+@pytest.mark.parametrize("chunk", CHUNKS, ids=lambda chunk: chunk[0][0].replace("/", "_"))
+def test_the_queries_alone_keep_teams_apart(house, chunk):
+    for name, permission in chunk:
+        check_other_team(house, name, permission)
 
 
 def check_strangers(house, name, permission):

@@ -113,7 +113,7 @@ MUTANTS = (
         "workers/supervisor/run_watch.py",
         "if kill_at is not None and time.monotonic() >= kill_at:",
         "if kill_at is not None and time.monotonic() < 0:",
-        f"{_FAULTS}/test_stopping.py",
+        f"{_GOAL}[cancels]",
     ),
     Mutant(
         "a worker that stands still keeps its locks",
@@ -203,17 +203,18 @@ MUTANTS = (
     ),
     Mutant(
         "a result published twice becomes two models",
-        "app/jobs/results.py",
-        "if existing is not None and (not is_final or existing.model_id == job.tuned_model_id):",
-        "if existing is not None and not is_final:",
+        "app/registry/service.py",
+        "if known is not None:\n            return known",
+        "if known is None:\n            pass",
         _JOBS,
     ),
     # Commit and bell.
     Mutant(
         "the bell rings before the commit",
         "app/db/engine.py",
-        "        self.session.commit()\n        self._after_rollback.clear()\n",
-        "        for queue in self._rings:\n            self._broker.ring(queue)\n        self.session.commit()\n",
+        "        if self.session.in_transaction():\n            self.session.commit()\n",
+        "        for queue in self._rings:\n            self._broker.ring(queue)\n"
+        "        if self.session.in_transaction():\n            self.session.commit()\n",
         "tests/app/db/test_engine.py",
     ),
     Mutant(
@@ -235,7 +236,7 @@ MUTANTS = (
         "app/pool/service.py",
         "            self._work.ring(Queue.CPU)\n",
         "            pass\n",
-        "tests/app/pool",
+        "tests/app/pool/test_claims.py",
     ),
     # What is on the disk.
     Mutant(
@@ -257,7 +258,7 @@ MUTANTS = (
         "app/artifacts/local.py",
         "if digest.hexdigest() != sha256:",
         "if False:",
-        "tests/app/artifacts",
+        "tests/adapters/test_artifact_store.py",
     ),
     Mutant(
         "a checkpoint's files are not synced",
@@ -290,45 +291,45 @@ MUTANTS = (
     # The wall between teams.
     Mutant(
         "a job of another team is found",
-        "app/jobs/repository.py",
-        'Job.id == bindparam("job_id"), Job.team_id == bindparam("team_id"), Job.purpose == bindparam("purpose")',
-        'Job.id == bindparam("job_id"), Job.purpose == bindparam("purpose")',
-        "tests/app/jobs tests/architecture",
+        "app/jobs/service.py",
+        "if job is None or job.team_id != caller.team_id:",
+        "if job is None:",
+        "tests/architecture/test_authorization.py",
     ),
     Mutant(
         "a job of another team can be changed",
         "app/jobs/repository.py",
         "            .where(Job.id == job_id, Job.team_id == team_id, Job.purpose == purpose)\n",
         "            .where(Job.id == job_id, Job.purpose == purpose)\n",
-        "tests/app/jobs tests/architecture",
+        "tests/architecture/test_authorization.py",
     ),
     Mutant(
         "a file of another team is found",
         "app/files/repository.py",
         "statement = select(File).where(File.id == file_id, File.team_id == team_id, *_visible())\n",
         "statement = select(File).where(File.id == file_id, *_visible())\n",
-        "tests/app/files",
+        "tests/architecture/test_authorization.py",
     ),
     Mutant(
         "a revoked key works",
         "app/identity/service.py",
         "if key.revoked_at is not None:\n            raise",
         "if False:\n            raise",
-        "tests/app/identity",
+        "tests/app/identity/test_identity.py",
     ),
     Mutant(
         "an expired key works",
         "app/identity/service.py",
         "key.expires_at <= now",
         "key.expires_at > now",
-        "tests/app/identity",
+        "tests/app/identity/test_identity.py",
     ),
     Mutant(
         "every role may everything",
         "app/identity/policy.py",
         "return permission in _GRANTS[role]",
         "return permission in Permission",
-        "tests/app/identity tests/architecture",
+        "tests/app/identity/test_policy.py",
     ),
     Mutant(
         "a key is used again for another request",
@@ -342,7 +343,7 @@ MUTANTS = (
         "app/db/idempotency.py",
         'None if reservation.is_secret else {"body": answer.body}',
         '{"body": answer.body}',
-        "tests/app/identity",
+        "tests/app/identity/test_organization.py tests/app/identity/test_identity.py",
     ),
     Mutant(
         "a body may be as large as it likes",

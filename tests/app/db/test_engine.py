@@ -79,7 +79,8 @@ def test_without_a_commit_nothing_rings_and_everything_is_undone_backwards(work,
     work.on_rollback(lambda: recorder.seen.append("undone 1"))
     work.on_rollback(lambda: recorder.seen.append("undone 2"))
     work.close()
-    assert recorder.seen == ["rollback", "undone 2", "undone 1", "close"]
+    work.commit()
+    assert recorder.seen == ["rollback", "undone 2", "undone 1", "close", "commit"]
 
 
 def test_a_removal_that_fails_after_the_commit_does_not_fail_the_request(work, recorder, caplog):

@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,27 @@ def test_no_bit_of_a_manifest_can_be_changed_unnoticed(tmp_path):
         assert checkpoint.load_latest(tmp_path) is None, bytes(changed)
     manifest.write_bytes(data)
     assert checkpoint.load_latest(tmp_path) is not None
+
+
+def test_all_of_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, named = set(), []
+    fsync, rename = os.fsync, Path.rename
+
+    def note(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def check(path, target):
+        inside = [path, *path.rglob("*")]
+        assert [one.name for one in inside if one.stat().st_ino not in synced] == []
+        named.append(len(inside))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "rename", check)
+    written = write(tmp_path, 3)
+    assert named == [len([written.path, *written.path.rglob("*")])]
+    assert tmp_path.stat().st_ino in synced
 
 
 def test_nothing_is_found_in_an_empty_or_absent_folder(tmp_path):
