@@ -77,7 +77,7 @@ class Installation:
             "TUNESMITH_ARTIFACTS_URL": (folder / "artifacts").as_uri(),
             "TUNESMITH_BASES_DIR": str(folder / "bases"),
             "TUNESMITH_SCRATCH_DIR": str(folder / "scratch"),
-            "TUNESMITH_LEASE_SECONDS": "6",
+            "TUNESMITH_LEASE_SECONDS": "20",
             "TUNESMITH_HEARTBEAT_SECONDS": "0.2",
             "TUNESMITH_TICK_SECONDS": "0.3",
         }

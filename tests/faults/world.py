@@ -88,7 +88,6 @@ class World:
         self._names = 0
         self.log = (self.folder / "workers.log").open("ab")
         self._stopping = threading.Event()
-        self._own = threading.local()
 
     def __enter__(self) -> Self:
         sockets = private_socket_folder(self.folder / "run")
@@ -145,18 +144,11 @@ class World:
         """Asked again while the database is away."""
 
         def ask() -> list[tuple[object, ...]]:
-            cursor = self._connected().execute(statement, values)  # type: ignore[arg-type]
-            return cursor.fetchall() if cursor.description else []
+            with psycopg.connect(self._url("harness"), autocommit=True, connect_timeout=2) as connection:
+                cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+                return cursor.fetchall() if cursor.description else []
 
         return self.again(ask)
-
-    def _connected(self) -> "psycopg.Connection[tuple[object, ...]]":
-        """This thread's connection; a new one when it is broken."""
-        connection = getattr(self._own, "connection", None)
-        if connection is None or connection.closed:
-            connection = psycopg.connect(self._url("harness"), autocommit=True, connect_timeout=2)
-            self._own.connection = connection
-        return connection
 
     @staticmethod
     def again(verb: Callable[[], Answer], seconds: float = 60.0) -> Answer:
