@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from app.artifacts.base import ArtifactWriter, Stored
 from app.artifacts.keys import checked_key
+from app.logs import logger
 
 CHUNK_BYTES = 1024 * 1024
 # A temp file that nobody has written to for this long belongs to a process that is gone.
@@ -117,8 +118,12 @@ class _LocalWriter:
         return Stored(self._key, self._bytes, self._hash.hexdigest())
 
     def abort(self) -> None:
-        self._file.close()
-        self._temp.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        except OSError as error:  # it tries once more to write what a full disk had no room for
+            logger.debug("what was not wanted any more was not written: %s", error)
+        finally:
+            self._temp.unlink(missing_ok=True)
 
 
 class _Chunks(Iterator[bytes]):

@@ -26,7 +26,7 @@ def engine_killed_at(phase: str) -> Callable[[World, int], int]:
             world.keep_busy()
             return hits.exists() and hits.stat().st_size >= count
 
-        world.house.wait_until(have_all_hit, f"{count} engines killed at {phase}", 10 + 10 * count)
+        world.house.wait_until(have_all_hit, f"{count} engines killed at {phase}", 60 + 10 * count)
         return count
 
     return throw

@@ -46,3 +46,15 @@ def test_a_folder_that_cannot_be_written_fails_the_check(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OSError, match="cannot be written"):
         store.check()
+
+
+def test_what_found_no_room_leaves_nothing_behind(tmp_path):
+    store = LocalStore(tmp_path)
+    writer = store.open_writer("jobs/a")
+    writer._file.close()
+    writer._file = Path("/dev/full").open("wb")  # noqa: SIM115 - the writer closes it
+    writer.write(b"held in memory until it is flushed")
+    with pytest.raises(OSError, match="No space left"):
+        writer.commit()
+    writer.abort()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
