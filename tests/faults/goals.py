@@ -139,18 +139,25 @@ def wrong_clocks(count: int, seed: int) -> list[Result]:
 
 
 def poison_jobs(count: int, seed: int) -> list[Result]:
-    """G9: a job that always kills its engine ends after three attempts, and the next one runs."""
+    """G9: a job that always kills its engine ends after three attempts, and the next one runs.
+
+    Every other one strikes in the middle of its training, when the next job shares its engine. The first kill
+    then hits both and is an attempt of neither.
+    """
     started, wrong = time.monotonic(), []
     with World(seed, workers=1, max_attempts=_POISON_ATTEMPTS) as world:
-        for _ in range(count):
-            world.house.script(
-                {"phase": "encode", "kind": "sigkill", "times": _POISON_ATTEMPTS}, step_seconds=STEP_SECONDS
-            )
-            poison, harmless = world.again(world.house.submit), world.submit()
+        for number in range(count):
+            place = {"phase": "train", "step": 5} if number % 2 else {"phase": "encode"}
+            poison = world.again(world.house.create)
+            world.house.script({**place, "kind": "sigkill", "run": poison}, step_seconds=STEP_SECONDS)
+            world.house.inspect(poison)
+            harmless = world.submit()
             job = world.house.wait_for_status(poison, "failed", 60)
             if job.attempts != _POISON_ATTEMPTS or (job.error or {}).get("code") != "worker_crashed":
                 wrong.append(f"{poison} failed after {job.attempts} attempts with {job.error}")
-            world.house.wait_for_status(harmless, "succeeded", 60)
+            neighbour = world.house.wait_for_status(harmless, "succeeded", 60)
+            if neighbour.attempts:
+                wrong.append(f"{harmless}, beside {poison}, was charged {neighbour.attempts} attempts")
         wrong += world.lost()
     return [
         Result(

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from pydantic import SecretStr
@@ -102,8 +102,18 @@ class House:
     def reached(self, phase: str) -> bool:
         return Path(f"{self.script_path}.reached-{phase}").exists()
 
-    def submit(self, *, rows: int = 20, epochs: int = 2, batch_size: int = 4, base: str = "tiny", lines=None) -> str:
+    def submit(self, **of_job: Any) -> str:
         """A job whose files are inspected: it waits in the queue."""
+        job_id = self.create(**of_job)
+        self.inspect(job_id)
+        return job_id
+
+    def inspect(self, job_id: str) -> None:
+        inspect_round(self.context, WorkerName("cpu0", HOST), threading.Event())
+        assert self.job(job_id).spec is not None, self.events(job_id)
+
+    def create(self, *, rows: int = 20, epochs: int = 2, batch_size: int = 4, base: str = "tiny", lines=None) -> str:
+        """A job whose files nobody has inspected yet, so that no worker can take it."""
         lines = lines or [
             {
                 "messages": [
@@ -130,10 +140,7 @@ class House:
                     },
                 }
             )
-            job_id = services.jobs.submit(self.caller, body).id
-        inspect_round(self.context, WorkerName("cpu0", HOST), threading.Event())
-        assert self.job(job_id).spec is not None, self.events(job_id)
-        return job_id
+            return services.jobs.submit(self.caller, body).id
 
     def cancel(self, job_id: str) -> None:
         with self.services() as services:
