@@ -12,7 +12,8 @@ from sqlalchemy import text
 from app.identity.policy import Permission, Role, is_allowed
 from app.main import create_app
 from tests.architecture.test_routes import PUBLIC, ROUTES, permissions_of
-from tests.support.authorization import ENTRIES, Objects, add_base, add_objects
+from tests.support.authorization import ENTRIES
+from tests.support.team_objects import Objects, add_base, add_objects
 
 MATRIX = [
     (f"{method} {route.path}", permissions_of(route.dependant)[0])

@@ -14,7 +14,7 @@ from app.db.tables import ApiKey, Job
 from app.identity.keys import key_hash, make_key
 from app.identity.policy import Role
 from app.jobs.repository import FIND_TRAINING
-from tests.support.authorization import add_base, add_objects
+from tests.support.team_objects import add_base, add_objects
 
 ANY_JOB = Question(Job, Job.id == bindparam("job_id"))
 

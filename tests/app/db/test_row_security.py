@@ -14,7 +14,7 @@ from app.errors import Unauthorized
 from app.factory import Services
 from app.identity.keys import make_key
 from app.identity.policy import Role
-from tests.support.authorization import add_base, add_objects
+from tests.support.team_objects import add_base, add_objects
 
 SHARED = frozenset({"base_models", "login_steps", "pending_artifacts", "prices", "workers"})
 """Tables of the installation: no row is a team's."""
