@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
@@ -252,7 +253,9 @@ class World:
                 break
             threading.Event().wait(0.1)
         ended, self.jobs = self.jobs, []
-        return [problem for job_id in ended if (problem := self._problem(job_id)) is not None]
+        # The last fault may have cut the connection that the first look takes.
+        problems = [self.again(partial(self._problem, job_id)) for job_id in ended]
+        return [problem for problem in problems if problem is not None]
 
     def _problem(self, job_id: str) -> str | None:
         job = self.house.job(job_id)
