@@ -7,7 +7,8 @@ from transformers import GenerationConfig
 
 from app.contracts.rows import ChatMessage, ChatRow
 from app.contracts.specs import BaseRef, GenerateSpec, SamplingSpec
-from tests.support.chat_formats import ChatFormat, build_format_tokenizer
+from tests.support.chat_formats import ChatFormat
+from tests.support.format_tokenizers import build_format_tokenizer
 from tests.support.tiny_models import build_tiny_model, hash_base_folder
 from workers.engine.base_model import ResidentBase, load_base
 from workers.engine.inference.requests import encode_request

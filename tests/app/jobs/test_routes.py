@@ -1,7 +1,5 @@
 """The wire of jobs: by the official client in strict mode, and by hand where it would not go."""
 
-import json
-
 import openai
 import pytest
 
@@ -365,39 +363,6 @@ def test_metrics_are_a_series_in_pages(world, client):
     assert [item["step"] for item in rest["data"]] == [4, 5]
     assert rest["has_more"] is False
     assert rest["data"][0]["figures"]["learning_rate"] == 1e-4
-
-
-def frames_of(text):
-    """(name, id, data) of each frame of an event stream."""
-    frames = []
-    for block in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
-        if fields:
-            frames.append((fields["event"], fields.get("id"), json.loads(fields["data"])))
-    return frames
-
-
-def test_the_stream_of_a_finished_job_holds_everything_and_ends(world, client):
-    task = world.running()
-    with world.services() as s:
-        s.job_worker.record_metrics(task.job_id, task.fence, [metric(1)])
-        s.jobs.cancel(world.team, task.job_id)
-        s.job_worker.release(task.job_id, task.fence)
-    url = f"/v1/fine_tuning/jobs/{task.job_id}/stream"
-    answer = client.get(url)
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    frames = frames_of(answer.text)
-    assert [data["message"] for name, _, data in frames if name != "status"] == world.messages(task.job_id)
-    assert [data["step"] for _, _, data in frames if data.get("type") == "metrics" for data in [data["data"]]] == [1]
-    assert frames[-1] == ("status", None, {"job_id": task.job_id, "status": "cancelled"})
-    middle = frames[2][1]
-    resumed = frames_of(client.get(url, headers={"Last-Event-ID": middle}).text)
-    assert resumed == frames[3:]
-
-
-def test_a_stream_cannot_be_resumed_from_nonsense(world, client):
-    url = f"/v1/fine_tuning/jobs/{world.submit()}/stream"
-    assert client.get(url, headers={"Last-Event-ID": "x"}).status_code == 400
 
 
 def test_wrong_keys_are_refused(world, openai_client):
