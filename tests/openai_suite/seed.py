@@ -125,7 +125,14 @@ class Seeder:
             for other in session.scalars(others):
                 session.delete(other)
             session.flush()
-            _put(session, CheckpointPermission, id=permission_id, model_id=model_id, team_id="project_id")
+            _put(
+                session,
+                CheckpointPermission,
+                id=permission_id,
+                model_id=model_id,
+                team_id="project_id",
+                owner_team_id=TEAM,
+            )
 
     def _restore_job(self, session: Session) -> None:
         now = self._context.clock.now()
