@@ -34,7 +34,7 @@ def build_format_tokenizer(chat_format: ChatFormat) -> PreTrainedTokenizerFast:
         backend.post_processor = TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, backend.token_to_id(bos))]
         )
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=backend,
         bos_token=chat_format.bos,
         eos_token=chat_format.eos,
