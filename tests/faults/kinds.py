@@ -12,7 +12,7 @@ from tests.faults.world import LEASE_SECONDS, STEP_SECONDS, World, pause, send
 _EVERY_OTHER = 2
 _COMMITS_FAIL_ONE_IN = 20
 _AT_WORK_SECONDS = 1.0
-"""At most so long a pool works between two faults that would otherwise meet each job at its first moment, over and over."""
+"""At most so long the pool works before a fault that would else meet the same few jobs at their first moment."""
 
 
 def engine_killed_at(phase: str) -> Callable[[World, int], int]:
